@@ -14,7 +14,7 @@ root=${1:?usage: slim.sh ROOT}
 }
 
 # Packages whose files go; those of them that a release does not have are passed over.
-packages='apt libapt-pkg6.0 libapt-pkg6.0t64 gpgv adduser dpkg debconf perl-base openssl init-system-helpers sysvinit-utils
+packages='apt libapt-pkg6.0 libapt-pkg6.0t64 gpgv adduser dpkg debconf perl-base init-system-helpers sysvinit-utils
 login login.defs passwd mount e2fsprogs logsave libpam-modules libpam-modules-bin libpam-runtime libpam0g
 libdebconfclient0 debian-archive-keyring'
 
@@ -40,6 +40,8 @@ rm -rf var/lib/apt var/cache/apt var/cache/debconf var/cache/ldconfig var/lib/pa
     etc/perl usr/lib/*/perl-base usr/share/perl usr/share/perl5 usr/lib/apt usr/lib/dpkg
 rm -rf usr/share/doc usr/share/man usr/share/info usr/share/locale usr/share/lintian usr/share/bug usr/share/debconf \
     usr/share/bash-completion usr/share/pixmaps usr/share/applications usr/share/zsh usr/share/common-licenses
+# OpenSSL's program has done its work; its settings and the links to the certificates stay.
+rm -f usr/bin/openssl usr/bin/c_rehash
 rm -rf usr/lib/python3*/test usr/lib/python3*/lib2to3/tests usr/lib/*/gconv
 rm -rf tmp/* run/* etc/cron* etc/systemd lib/systemd usr/lib/systemd
 

@@ -1,0 +1,68 @@
+# shellcheck shell=bash disable=SC2034  # the variables are for those who source this
+# What every script here shares: where things are, how to talk to the user, and how to become root.
+# Sourced, never run. Nothing happens when it is read.
+
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+state_dir=${MUSTER_STATE_DIR:-$HOME/.local/state/muster}
+setup_dir=${MUSTER_SETUP_DIR:-/run/muster-setup}
+venv=$root/.venv
+release_dir=${CARGO_TARGET_DIR:-$root/target}/release
+
+say() { printf '%s\n' "$*" >&2; }
+
+die() {
+    say "$@"
+    exit 1
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# Root already, sudo without a password, or sudo with somebody there to type it.
+may_be_root() {
+    [ "$(id -u)" = 0 ] && return
+    have sudo && { sudo -n true 2>/dev/null || [ -t 0 ]; }
+}
+
+# Runs a command as root. Variables it needs are passed on explicitly: sudo clears the environment.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif have sudo; then
+        sudo env "PATH=$PATH" ${DOCKER_HOST:+"DOCKER_HOST=$DOCKER_HOST"} "$@"
+    else
+        die "this step needs root: run it as root, or install sudo ($*)"
+    fi
+}
+
+# wait_until SECONDS COMMAND...: asks again every 0.1 s until the command succeeds; fails at the deadline.
+wait_until() {
+    local deadline=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        [ "$SECONDS" -lt "$deadline" ] || return 1
+        sleep 0.1
+    done
+}
+
+# The docker client, through sudo where only root may use the engine's socket.
+dock() {
+    if docker version >/dev/null 2>&1; then
+        docker "$@"
+    else
+        as_root docker "$@"
+    fi
+}
+
+engine_answers() {
+    have docker || return 1
+    docker version >/dev/null 2>&1 && return
+    [ "$(id -u)" != 0 ] && have sudo && sudo -n env ${DOCKER_HOST:+"DOCKER_HOST=$DOCKER_HOST"} docker version >/dev/null 2>&1
+}
+
+# is_running PIDFILE NAME: the process of that file is there, and still is the program of that name.
+is_running() {
+    local pid
+    pid=$(cat "$1" 2>/dev/null) && [ -n "$pid" ] && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$2" ]
+}
