@@ -11,7 +11,10 @@
 
 recipe_of() {
     case $1 in
-        3.11 | 3.13) cat "$root"/images/{debian.sh,slim.sh,check.py} "$0" ;;
+        3.11 | 3.13)
+            cat "$root"/images/{debian.sh,slim.sh,check.py}
+            declare -f from_debian
+            ;;
         *) cat "$root/images/Dockerfile" ;;
     esac | sha256sum | cut -c1-16
 }
@@ -40,15 +43,21 @@ build() {
     case $version in
         3.11 | 3.13)
             say "images: building $tag from Debian packages (about a minute)"
-            id=$(from_debian "$version" "$recipe")
+            # What is imported before the recipe fails has an id all the same, and is of no use.
+            id=$(from_debian "$version" "$recipe") || {
+                [ -z "$id" ] || dock image rm "$id" >/dev/null 2>&1
+                die "images: the recipe of $tag failed (see above)"
+            }
             ;;
         *)
             say "images: building $tag from python:$version-slim"
             id=$(from_registry "$version" "$recipe")
             ;;
     esac
-    dock run --rm --interactive --network none --read-only "$id" python3 - "$version" <"$root/images/check.py" ||
+    if ! dock run --rm --interactive --network none --read-only "$id" python3 - "$version" <"$root/images/check.py"; then
+        dock image rm "$id" >/dev/null 2>&1 || true
         die "images: the new $tag is not fit for use (see above); the one before stays"
+    fi
     old=$(dock image inspect --format '{{.Id}}' "$tag" 2>/dev/null || true)
     dock tag "$id" "$tag"
     # What held the name before goes when no container uses it any more.

@@ -19,6 +19,12 @@ die() {
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
+# A fresh rustup is not on the PATH of the shell that installed it.
+use_fresh_rust() {
+    if ! have cargo && [ -x "$HOME/.cargo/bin/cargo" ]; then PATH=$HOME/.cargo/bin:$PATH; fi
+}
+use_fresh_rust
+
 # Root already, sudo without a password, or sudo with somebody there to type it.
 may_be_root() {
     [ "$(id -u)" = 0 ] && return
