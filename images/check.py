@@ -12,7 +12,18 @@ import warnings
 
 # Not part of a worker's Python: windows and editors, installers, other systems; and two that act when imported.
 ABSENT = {"tkinter", "_tkinter", "turtle", "turtledemo", "idlelib", "ensurepip", "test"}
-OTHER_SYSTEMS = {"msilib", "msvcrt", "nt", "ntpath", "winreg", "winsound", "_winapi", "_wmi", "_msi", "nturl2path"}
+OTHER_SYSTEMS = {
+    "msilib",
+    "msvcrt",
+    "nt",
+    "ntpath",
+    "winreg",
+    "winsound",
+    "_winapi",
+    "_wmi",
+    "_msi",
+    "nturl2path",
+}
 OTHER_SYSTEMS |= {"_overlapped", "_scproxy", "_ios_support", "_android_support", "_winreg"}
 ACTS = {"antigravity", "this", "__main__"}
 PROGRAMS = "sh bash env cat sort head tail wc tr cut seq awk sed grep find xargs tar date sleep sha256sum python3".split()
@@ -34,7 +45,9 @@ def main() -> None:
 
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
     assert not missing, f"programs that are missing: {missing}"
-    text = subprocess.run(["sh", "-c", "seq 3 | awk '{ s += $1 } END { print s }'"], capture_output=True, text=True)
+    text = subprocess.run(
+        ["sh", "-c", "seq 3 | awk '{ s += $1 } END { print s }'"], capture_output=True, text=True
+    )
     assert text.stdout == "6\n", f"sh and awk do not work: {text}"
 
     import json.decoder
@@ -46,8 +59,12 @@ def main() -> None:
     assert paths.capath and len(os.listdir(paths.capath)) > 50, f"no root certificates: {paths}"
     ssl.create_default_context(cafile="/etc/ssl/certs/ca-certificates.crt")
     assert zoneinfo.ZoneInfo("Europe/Paris").key, "no time zones"
-    assert os.path.exists(json.decoder.__cached__), "the standard library has no byte code: every start would be slow"
-    assert sys.getfilesystemencoding() == "utf-8" and sys.stdout.encoding.lower() == "utf-8", "not UTF-8"
+    assert os.path.exists(json.decoder.__cached__), (
+        "the standard library has no byte code: every start would be slow"
+    )
+    assert sys.getfilesystemencoding() == "utf-8" and sys.stdout.encoding.lower() == "utf-8", (
+        "not UTF-8"
+    )
     context = multiprocessing.get_context("fork")
     with context.Pool(1) as pool:
         assert pool.map(abs, [-1]) == [1], "multiprocessing does not work"

@@ -29,6 +29,7 @@ start() {
     fi
     if ! wait_until "$patience" engine_answers; then
         diagnose
+        if is_running "$setup_dir/dockerd.pid" dockerd && ! is_held; then stop_dockerd; fi
         die "docker: the engine did not answer within $patience s (see above)"
     fi
     say "docker: the engine answers"

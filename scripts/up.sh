@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# Starts a gateway and an agent on this machine, in the background, and waits until the service is ready.
+# A service that runs already is left as it is. Everything must be built (make demo and make up see to that).
+#
+#   scripts/up.sh
+#
+# In the state folder (MUSTER_STATE_DIR, else ~/.local/state/muster): service.json (where clients find the service),
+# join.json (where agents do), and a pid file and a log for each of the two. MUSTER_LISTEN is the gateway's address;
+# without it a free port is taken, the usual one if it can be. MUSTER_AGENT_FLAGS are added to the agent's.
+
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$(dirname "$0")/lib.sh"
+
+usual_port=7117
+patience=60
+agent_host=${MUSTER_HOST_NAME:-$(uname -n)}
+
+port_is_free() { ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+listen_address() {
+    if [ -n "${MUSTER_LISTEN-}" ]; then
+        echo "$MUSTER_LISTEN"
+    elif port_is_free "$usual_port"; then
+        echo "127.0.0.1:$usual_port"
+    else
+        echo "127.0.0.1:0"
+    fi
+}
+
+# daemon NAME RUN PROGRAM ARGUMENT...: in a session of its own, so that it outlives make and the terminal.
+# RUN is who starts it: env for this user, as_root for root.
+daemon() {
+    local name=$1 run=$2
+    shift 2
+    rm -f "$state_dir/$name.pid"
+    : >"$state_dir/$name.log"
+    # shellcheck disable=SC2016  # the inner shell expands it
+    "$run" setsid --fork bash -c 'echo "$$" >"$0.pid"; exec "$@" >>"$0.log" 2>&1 </dev/null' \
+        "$state_dir/$name" "$@" 9>&-
+}
+
+start_gateway() {
+    if is_running "$state_dir/gateway.pid" muster-gateway; then return; fi
+    say "service: starting the gateway"
+    # What a killed gateway left behind would look like a service.
+    rm -f "$state_dir/service.json" "$state_dir/join.json"
+    daemon gateway env "$release_dir/muster-gateway" --listen "$(listen_address)" --state-dir "$state_dir"
+    wait_until "$patience" has_spoken gateway "$state_dir/join.json" || give_up gateway
+    [ -s "$state_dir/join.json" ] || give_up gateway
+}
+
+start_agent() {
+    local flags=()
+    if is_running "$state_dir/agent.pid" muster-agent; then return; fi
+    say "service: starting the agent (as root: it works with cgroups, iptables and the engine)"
+    read -ra flags <<<"${MUSTER_AGENT_FLAGS-}"
+    daemon agent as_root "$release_dir/muster-agent" --join-file "$state_dir/join.json" \
+        --runner-dir "$root/build/runner" --state-dir "/run/muster-agent/$agent_host" --host-name "$agent_host" \
+        ${flags[@]+"${flags[@]}"}
+    wait_until "$patience" has_spoken agent "" || give_up agent
+}
+
+# has_spoken NAME FILE: the daemon has written its file, or has ended (which is an answer too).
+has_spoken() {
+    [ -n "$2" ] && [ -s "$2" ] && return
+    [ -s "$state_dir/$1.pid" ] && ! [ -d "/proc/$(cat "$state_dir/$1.pid")" ] && return
+    [ -z "$2" ] && is_ready
+}
+
+is_ready() { "$venv/bin/python" "$root/scripts/service.py" ready 2>"$state_dir/not-ready"; }
+
+give_up() {
+    local name
+    for name in gateway agent; do
+        [ -s "$state_dir/$name.log" ] || continue
+        say "--- the last lines of $state_dir/$name.log"
+        tail -n 20 "$state_dir/$name.log" >&2
+    done
+    say "---"
+    [ ! -s "$state_dir/not-ready" ] || cat "$state_dir/not-ready" >&2
+    die "service: the $1 did not become ready within $patience s; its log is above." \
+        "'make down' stops what is left of it, then 'make up' tries again"
+}
+
+mkdir -p "$state_dir"
+chmod 0700 "$state_dir"
+exec 9>"$state_dir/up.lock"
+flock 9
+
+if is_running "$state_dir/gateway.pid" muster-gateway && is_ready; then
+    say "service: it is running already"
+    case $(readlink "/proc/$(cat "$state_dir/gateway.pid")/exe") in
+        *' (deleted)') say "service: it is an older build; 'make down' and then 'make up' starts the new one" ;;
+    esac
+    exit
+fi
+start_gateway
+start_agent
+is_ready || give_up agent
+rm -f "$state_dir/not-ready"
+"$root/scripts/engine.sh" hold "service-$(id -u)" "$(cat "$state_dir/gateway.pid")"
+say "service: ready"
