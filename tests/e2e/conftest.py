@@ -1,0 +1,68 @@
+"""Fixtures: the service most tests share, services of a test's own; and what is kept of a failure."""
+
+import contextlib
+
+import pytest
+from harness import Script, evidence
+from harness.service import Service
+
+
+def pytest_runtest_setup(item):
+    del item
+    evidence.forget_stopped()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Keeps the evidence of a failure while the services still run, and says where it is."""
+    del call
+    report = yield
+    if report.failed:
+        folder = evidence.keep(item.name, report.longreprtext)
+        report.sections.append(("evidence", f"kept in {folder}"))
+    return report
+
+
+@pytest.fixture(scope="session")
+def shared_service(tmp_path_factory):
+    """A gateway and one agent with two cores, for the whole run."""
+    with Service(tmp_path_factory.mktemp("service")) as service:
+        service.add_agent("--cpus", "0-1", "--ram", "6", warm=1)
+        yield service
+
+
+@pytest.fixture
+def service(shared_service, monkeypatch):
+    """The shared service, with the environment that leads the SDK to it. A test leaves no worker behind in it."""
+    for name, value in shared_service.environment.items():
+        monkeypatch.setenv(name, value)
+    yield shared_service
+    shared_service.wait_idle()
+
+
+@pytest.fixture
+def own_service(tmp_path, monkeypatch):
+    """Starts services of the test's own: `own_service(gateway arguments...)`. Stopped and looked after at its end."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*gateway):
+            name = f"service-{len(list(tmp_path.iterdir()))}"
+            started = stack.enter_context(Service(tmp_path / name, gateway))
+            for variable, value in started.environment.items():
+                monkeypatch.setenv(variable, value)
+            return started
+
+        yield start
+
+
+@pytest.fixture
+def script(service, tmp_path):
+    """Runs Python source as a user's script against the shared service: `script(source)` is a started `Script`."""
+    with contextlib.ExitStack() as stack:
+
+        def start(source, *arguments, **more):
+            return stack.enter_context(
+                Script.python(tmp_path, source, *arguments, env=service.environment, **more)
+            )
+
+        yield start

@@ -1,0 +1,60 @@
+"""A gateway's HTTP routes, for what the tests observe and prepare."""
+
+import json
+import urllib.error
+import urllib.request
+
+
+class Api:
+    """Requests with the service's token; answers are parsed JSON."""
+
+    def __init__(self, url, token):
+        self.url = url
+        self.token = token
+
+    def request(self, method, path, body=None, headers=None, timeout=20):
+        """(status, headers, body)."""
+        request = urllib.request.Request(self.url + path, data=body, method=method, headers=headers or {})
+        request.add_header("Authorization", f"Bearer {self.token}")
+        try:
+            with urllib.request.urlopen(request, timeout=timeout) as answer:
+                return answer.status, answer.headers, answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.headers, error.read()
+
+    def get(self, path):
+        status, _, body = self.request("GET", path)
+        assert status == 200, (path, status, body)
+        return json.loads(body)
+
+    def ready(self):
+        try:
+            return self.request("GET", "/readyz", timeout=2)[0] == 200
+        except OSError:
+            return False
+
+    def hosts(self):
+        return _items(self.get("/v1/hosts"), "hosts")
+
+    def calls(self):
+        return _items(self.get("/v1/calls"), "calls")
+
+    def call(self, call_id):
+        return self.get(f"/v1/calls/{call_id}")
+
+    def create(self, **fields):
+        """Creates a call from JSON in the background; its record."""
+        body = json.dumps({"background": True, **fields}).encode()
+        status, _, answer = self.request("POST", "/v1/calls", body, {"Content-Type": "application/json"})
+        assert status == 201, (status, answer)
+        return json.loads(answer)
+
+    def cancel(self, call_id):
+        status, _, body = self.request("DELETE", f"/v1/calls/{call_id}")
+        assert status == 202, (status, body)
+        return json.loads(body)
+
+
+def _items(answer, name):
+    return answer[name] if isinstance(answer, dict) else answer

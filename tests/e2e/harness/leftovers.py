@@ -1,0 +1,95 @@
+"""What an agent may leave behind, each looked for where the kernel or Docker would show it."""
+
+import os
+import subprocess
+from pathlib import Path
+
+from .docker import containers, docker
+from .wait import until
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def assert_none(name, state, pids):
+    """Nothing of the agent `name`, whose state folder is `state` and whose processes were `pids`, is left."""
+    # Docker ends a removal, and the kernel a cgroup, a moment after they answer.
+    until(f"no container of {name} is left", lambda: not containers(f"muster.agent={name}"), 10)
+    until(f"no cgroup of {name} is left", lambda: not cgroups(name), 10)
+    left = {
+        "processes": processes(name, state, pids),
+        "sockets": sockets(state),
+        "mounts": mounts(state),
+        "networks": networks(name),
+        "firewall rules": firewall_rules(name),
+        "bridge without an agent": bridge_without_agent(),
+    }
+    left = {what: found for what, found in left.items() if found}
+    assert not left, f"left behind by {name}: {left}"
+
+
+def cgroups(name):
+    """Cgroups with the agent's name in their path."""
+    return [folder for folder, _, _ in os.walk(CGROUPS) if name in folder]
+
+
+def processes(name, state, pids):
+    """Processes that are the agent, or were started with its name or state folder."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit() or int(folder.name) == os.getpid():
+            continue
+        try:
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+        except OSError:
+            continue
+        if int(folder.name) in pids or name in command or f"{state}/" in command:
+            found.append(f"{folder.name}: {command}")
+    return found
+
+
+def sockets(state):
+    """Sockets below the agent's state folder."""
+    return [str(path) for path in Path(state).rglob("*") if path.is_socket()]
+
+
+def mounts(state):
+    """Mounts below the agent's state folder."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [line for line in lines if line.split()[4].startswith(f"{state}/")]
+
+
+def networks(name):
+    """Docker networks that carry the agent's name or label."""
+    labelled = docker("network", "ls", "--filter", f"label=muster.agent={name}", "--format", "{{.Name}}").split()
+    named = docker("network", "ls", "--filter", f"name={name}", "--format", "{{.Name}}").split()
+    return sorted({*labelled, *named})
+
+
+def firewall_rules(name):
+    """Lines of the firewall that name the agent."""
+    return [line for line in _rules() if name in line]
+
+
+def bridge_without_agent():
+    """The network and the rules that agents share go with the last agent."""
+    if any_agent_runs():
+        return []
+    named = docker("network", "ls", "--filter", "name=^muster", "--format", "{{.Name}}").split()
+    return named + [line for line in _rules() if "muster" in line.lower()]
+
+
+def any_agent_runs():
+    """Whether any agent, of anybody, runs on this machine."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                if (folder / "comm").read_text().strip() == "muster-agent":
+                    return True
+            except OSError:
+                continue
+    return False
+
+
+def _rules():
+    done = subprocess.run(["iptables-save"], capture_output=True, text=True, timeout=20, check=True)
+    return done.stdout.splitlines()

@@ -1,0 +1,209 @@
+"""A service under test: one gateway, any number of agents, and the promise that nothing of them is left."""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from pathlib import Path
+
+from . import leftovers
+from .api import Api
+from .daemon import Daemon
+from .docker import containers
+from .wait import until
+
+ROOT = Path(__file__).resolve().parents[3]
+# One id for all of a test run: it is in the name of every agent, and so on everything an agent makes.
+RUN = secrets.token_hex(3)
+# The written order of stopping gives running calls their grace; these tests leave none, so this is generous.
+STOP_SECONDS = 30.0
+# Every service started since the last test began or still running: what evidence is taken from.
+KNOWN = []
+
+
+def programs():
+    """The folder of the daemons' programs."""
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    return Path(os.environ.get("MUSTER_BIN_DIR", target / "release"))
+
+
+def runner_folder():
+    """The folder that agents mount into containers."""
+    return Path(os.environ.get("MUSTER_RUNNER_DIR", ROOT / "build" / "runner")).resolve()
+
+
+class Agent:
+    """One agent. `name` is its host's name and the value of the label `muster.agent` on all it makes."""
+
+    def __init__(self, service, name, folder, arguments):
+        self.service = service
+        self.name = name
+        # Short: the path of a unix socket has at most 107 characters.
+        self.state = Path(tempfile.mkdtemp(prefix="mt-", dir="/run"))
+        self.log = folder / f"{name}.log"
+        self.arguments = arguments
+        self.daemon = None
+        self.ended = False
+
+    @property
+    def label(self):
+        return f"muster.agent={self.name}"
+
+    def start(self):
+        """Starts it, again after a stop or a crash."""
+        self.daemon = Daemon(
+            [
+                programs() / "muster-agent",
+                "--join-file", self.service.join_file,
+                "--runner-dir", runner_folder(),
+                "--state-dir", self.state,
+                "--host-name", self.name,
+                *self.arguments,
+            ],
+            self.log,
+        )  # fmt: skip
+        self.ended = False
+
+    def status(self):
+        """What the gateway's list of hosts says of it; None when it is not there."""
+        self.daemon.check()
+        return next((host for host in self.service.api.hosts() if host["host"] == self.name), None)
+
+    def wait_ready(self, warm=0):
+        """Waits until it is connected, knows its images, and has so many warm workers."""
+        until(f"{self.name} is connected and has images", lambda: (self.status() or {}).get("images"), 30)
+        if warm:
+            until(f"{self.name} has {warm} warm workers", lambda: self.status()["warm"] >= warm, 30)
+
+    def wait_idle(self, seconds=15.0):
+        """Waits until all its room is free again: no worker of any call is left."""
+
+        def idle():
+            status = self.status()
+            return status and status["workers"] == 0 and status["free_cores"] == status["cores"]
+
+        until(f"{self.name} has given back all its room", idle, seconds)
+
+    def workers(self, call=None):
+        """The names of its containers; with `call`, only those of that call."""
+        return containers(self.label, *([f"muster.call={call}"] if call else []))
+
+    def terminate(self):
+        self.daemon.terminate()
+
+    def wait_stopped(self):
+        code = self.daemon.wait(STOP_SECONDS)
+        self.ended = True
+        assert code == 0, f"{self.name} ended with {code}:\n{self.daemon.tail()}"
+
+    def kill(self):
+        """SIGKILL, as in a crash. What it leaves is for its successor to remove."""
+        self.daemon.kill()
+
+    def assert_nothing_left(self):
+        leftovers.assert_none(self.name, self.state, [self.daemon.pid])
+        shutil.rmtree(self.state, ignore_errors=True)
+
+
+class Service:
+    """A gateway and its agents, as a context manager. Extra `gateway` arguments go to the gateway's command line."""
+
+    def __init__(self, folder, gateway=()):
+        self.folder = Path(folder)
+        self.state = self.folder / "gateway"
+        self.gateway_arguments = gateway
+        self.gateway = None
+        self.api = None
+        self.agents = []
+        self.stopped = False
+
+    @property
+    def join_file(self):
+        return self.state / "join.json"
+
+    @property
+    def url(self):
+        return self.api.url
+
+    @property
+    def token(self):
+        return self.api.token
+
+    @property
+    def environment(self):
+        """What a client needs to find this service."""
+        return {"MUSTER_URL": self.url, "MUSTER_TOKEN": self.token}
+
+    def start(self):
+        KNOWN.append(self)
+        self.state.mkdir(parents=True)
+        self.gateway = Daemon(
+            [
+                programs() / "muster-gateway",
+                "--listen", "127.0.0.1:0",
+                "--state-dir", self.state,
+                *self.gateway_arguments,
+            ],
+            self.folder / "gateway.log",
+        )  # fmt: skip
+        found = until("the gateway has written service.json", self._service_file, 20)
+        self.api = Api(found["url"], found["token"])
+        until("the gateway is ready", lambda: self.gateway.check() and self.api.ready(), 20)
+        return self
+
+    def _service_file(self):
+        self.gateway.check()
+        try:
+            return json.loads((self.state / "service.json").read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+
+    def add_agent(self, *arguments, warm=0):
+        """Starts one more agent and waits until it can work."""
+        name = f"e2e-{RUN}-{secrets.token_hex(2)}"
+        agent = Agent(self, name, self.folder, arguments)
+        self.agents.append(agent)
+        agent.start()
+        agent.wait_ready(warm)
+        return agent
+
+    def stop(self):
+        """SIGTERM to all, agents first; wants clean exits, and nothing left."""
+        self.stopped = True
+        running = [agent for agent in self.agents if not agent.ended]
+        for agent in running:
+            agent.terminate()
+        # Every part is stopped and looked at, whatever the ones before it did; the first complaint comes out.
+        with contextlib.ExitStack() as stack:
+            for agent in self.agents:
+                stack.callback(agent.assert_nothing_left)
+            stack.callback(self._stop_gateway)
+            for agent in running:
+                stack.callback(agent.wait_stopped)
+
+    def _stop_gateway(self):
+        self.gateway.terminate()
+        code = self.gateway.wait(STOP_SECONDS)
+        assert code == 0, f"the gateway ended with {code}:\n{self.gateway.tail()}"
+
+    def wait_idle(self, seconds=15.0):
+        for agent in self.agents:
+            if not agent.ended:
+                agent.wait_idle(seconds)
+
+    def logs(self):
+        return sorted(self.folder.glob("*.log"))
+
+    def __enter__(self):
+        try:
+            return self.start()
+        except BaseException:
+            self.stopped = True
+            if self.gateway:
+                self.gateway.kill()
+            raise
+
+    def __exit__(self, *_):
+        self.stop()
