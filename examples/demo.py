@@ -1,6 +1,6 @@
 """Which names does Python's own standard library use most?
 
-Tokenises every source file of this machine's standard library, each file in a container, all at the same time.
+Tokenises every source file of this machine's standard library in containers, many at a time.
 Run it with `make demo`, or with `.venv/bin/python examples/demo.py` while the service runs.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import keyword
+import os
 import sysconfig
 import time
 import tokenize
@@ -21,9 +22,9 @@ LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__p
 BIG = 15_000  # tokens
 
 
-def count_names(source: tuple[str, str]) -> tuple[str, int, Counter[str]]:
+def count_names(source: tuple[str, str]) -> tuple[str, int, Counter[str], str]:
     """Runs in a container: counts the names in one file."""
-    name, text = source
+    file_name, text = source
     tokens = 0
     names: Counter[str] = Counter()
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
@@ -31,8 +32,10 @@ def count_names(source: tuple[str, str]) -> tuple[str, int, Counter[str]]:
         if token.type == tokenize.NAME and not keyword.iskeyword(token.string):
             names[token.string] += 1
     if tokens > BIG:
-        print(f"{name}: {tokens:,} tokens, mostly {names.most_common(1)[0][0]!r}")
-    return name, tokens, names
+        (favourite, times), *_ = names.most_common(1)
+        print(f"{file_name}: {tokens:,} tokens, {favourite!r} {times:,} times")
+    worker = os.readlink("/proc/self/ns/pid")  # every container has its own
+    return file_name, tokens, names, worker
 
 
 def standard_library() -> list[tuple[str, str]]:
@@ -49,24 +52,25 @@ def standard_library() -> list[tuple[str, str]]:
 
 def main() -> None:
     sources = standard_library()
-    size = sum(len(text) for _, text in sources)
-    print(
-        f"Counting the names in {len(sources)} files ({size / 1e6:.1f} MB) of the standard library ...\n"
-    )
+    megabytes = sum(len(text) for _, text in sources) / 1e6
+    print(f"Counting names in the standard library: {len(sources)} files, {megabytes:.1f} MB\n")
 
     started = time.perf_counter()
     counted = remote_parallel_map(count_names, sources, func_cpu=1, func_ram=1)
     seconds = time.perf_counter() - started
 
     total: Counter[str] = Counter()
-    for _, _, names in counted:
+    for _, _, names, _ in counted:
         total.update(names)
-    tokens = sum(tokens for _, tokens, _ in counted)
+    tokens = sum(tokens for _, tokens, _, _ in counted)
+    workers = len({worker for _, _, _, worker in counted})
+    hosts = len(muster.hosts())
 
     print(f"\n{'name':<16}{'times':>10}")
     for name, times in total.most_common(15):
         print(f"{name:<16}{times:>10,}")
     print(f"\n{tokens:,} tokens in {len(counted)} files, in {seconds:.1f} s")
+    print(f"by {workers} workers on {hosts} host{'s' if hosts > 1 else ''}")
 
 
 if __name__ == "__main__":

@@ -13,11 +13,11 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
-# What is wanted beside Debian's essential packages. media-types keeps a whole Perl out (python3.11 asks for it or
-# for mailcap); Debian 12 packs two parts of the standard library separately.
+# What is wanted beside Debian's essential packages. media-types and usr-is-merged keep a whole Perl out (Debian 12
+# would take mailcap and usrmerge instead); Debian 12 packs two parts of the standard library separately.
 packages=python3,python3-gdbm,ca-certificates,media-types,tzdata,mawk
 case ${1-} in
-    3.11) suite=bookworm packages=$packages,python3-distutils,python3-lib2to3 ;;
+    3.11) suite=bookworm packages=$packages,usr-is-merged,python3-distutils,python3-lib2to3 ;;
     3.13) suite=trixie ;;
     *)
         echo "usage: $0 3.11|3.13" >&2
@@ -45,6 +45,13 @@ sources() {
 
 apt_proxy() { apt-config shell proxy "Acquire::$1::Proxy" | sed -n "s/^proxy='\(.*\)'$/\1/p"; }
 
+# mmdebstrap takes the essential packages first, and Debian 12's would bring usrmerge, a Perl program: /bin, /lib, ...
+# are made links into /usr before anything is unpacked, so that there is nothing to merge.
+# shellcheck disable=SC2016  # mmdebstrap's shell expands it
+lean_usr='cd "$1"
+for folder in bin sbin lib lib64; do mkdir -p "usr/$folder"; [ -e "$folder" ] || ln -s "usr/$folder" "$folder"; done
+printf "Package: usrmerge\nPin: release *\nPin-Priority: -1\n" >etc/apt/preferences.d/usrmerge'
+
 with_mmdebstrap() {
     local lines=() options=() scheme proxy
     mapfile -t lines < <(sources)
@@ -56,6 +63,7 @@ with_mmdebstrap() {
     mmdebstrap --quiet --variant=essential --include="$packages" --keyring="$keyring" --format=tar \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' --skip=cleanup/apt,cleanup/reproducible \
+        --setup-hook="$lean_usr" \
         "${options[@]}" --customize-hook="'$here/slim.sh' \"\$1\"" "$suite" - "${lines[@]}"
 }
 
