@@ -1,8 +1,8 @@
 """Asks about this machine's own service, as `make up` leaves it. Standard library only.
 
-python scripts/service.py ready     exit code 0 when it takes calls and has a host, else says why not
-python scripts/service.py show      how to use it, for people
-python scripts/service.py env       the same as shell lines: eval "$(python scripts/service.py env)"
+python scripts/service.py ready exit code 0 when it takes calls and has a host, else says why not
+python scripts/service.py show  how to use it, for people
+python scripts/service.py env   the same as shell lines: eval "$(python scripts/service.py env)"
 """
 
 from __future__ import annotations

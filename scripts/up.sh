@@ -57,7 +57,7 @@ start_agent() {
     daemon agent as_root "$release_dir/muster-agent" --join-file "$state_dir/join.json" \
         --runner-dir "$root/build/runner" --state-dir "/run/muster-agent/$agent_host" --host-name "$agent_host" \
         ${flags[@]+"${flags[@]}"}
-    wait_until "$patience" has_spoken agent "" || give_up agent
+    wait_until "$patience" has_spoken agent "" || give_up agent gateway
 }
 
 # has_spoken NAME FILE: the daemon has written its file, or has ended (which is an answer too).
@@ -69,17 +69,17 @@ has_spoken() {
 
 is_ready() { "$venv/bin/python" "$root/scripts/service.py" ready 2>"$state_dir/not-ready"; }
 
+# give_up NAME...: shows what the daemons said last, and what to do. The first one is to blame.
 give_up() {
     local name
-    for name in gateway agent; do
-        [ -s "$state_dir/$name.log" ] || continue
+    for name in "$@"; do
         say "--- the last lines of $state_dir/$name.log"
         tail -n 20 "$state_dir/$name.log" >&2
     done
     say "---"
     [ ! -s "$state_dir/not-ready" ] || cat "$state_dir/not-ready" >&2
-    die "service: the $1 did not become ready within $patience s; its log is above." \
-        "'make down' stops what is left of it, then 'make up' tries again"
+    die "service: the $1 did not become ready (its log is above)." \
+        "'make down' stops what is left of it, 'make up' tries again"
 }
 
 mkdir -p "$state_dir"
@@ -96,7 +96,7 @@ if is_running "$state_dir/gateway.pid" muster-gateway && is_ready; then
 fi
 start_gateway
 start_agent
-is_ready || give_up agent
+is_ready || give_up agent gateway
 rm -f "$state_dir/not-ready"
 "$root/scripts/engine.sh" hold "service-$(id -u)" "$(cat "$state_dir/gateway.pid")"
 say "service: ready"
