@@ -1,0 +1,325 @@
+"""Local modules travel: which of this process's modules a container cannot have, and their files.
+
+A module is *local* when its file is neither in the standard library nor in a site-packages folder: the modules beside
+a script, a project's package, an editable install. Functions and classes of local modules are pickled by reference, so
+the modules go along as files: every one this process has loaded, and those that their imports, or the
+function's, name and that are not loaded yet. A regular package goes whole (Python files, extension modules and small data files).
+
+A second call must cost little, so all that is found is remembered: modules are classified once, files are read
+again only when their size or time changed, folders are listed again only when theirs did.
+
+A few modules have no file that could be imported there, and their functions and classes go by value, as
+those of `__main__` do: `__mp_main__` (a script in a multiprocessing child), modules made with `exec`, and test modules
+loaded by pytest, which are scripts in all but name and would need pytest in the container.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.machinery
+import importlib.util
+import json
+import os
+import sys
+import sysconfig
+from types import CodeType, ModuleType
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
+
+from ._code import imported_names
+from ._errors import PicklingError
+
+MAX_BYTES = 64 << 20
+"""How much may travel with one function, in bytes."""
+MAX_FILES = 20_000
+MAX_DATA_FILE = 1 << 20
+"""Data files of packages above this size stay behind, in bytes."""
+
+_EXTENSIONS = tuple(importlib.machinery.EXTENSION_SUFFIXES)
+_OWN = frozenset(("muster", "cloudpickle", "__main__", "__mp_main__"))
+# Debuggers live outside site-packages, and are no part of anybody's program.
+_DEBUGGERS = ("pydev", "_pydev", "debugpy", "__pydev")
+_SKIPPED_FOLDERS = frozenset(("__pycache__", "node_modules"))
+_STDLIB_NAMES = frozenset(getattr(sys, "stdlib_module_names", sys.builtin_module_names))
+
+
+def _library_folders() -> Tuple[str, ...]:
+    folders = {os.path.dirname(os.__file__)}
+    paths = sysconfig.get_paths()
+    folders.update(paths[key] for key in ("stdlib", "platstdlib") if key in paths)
+    folders.update({os.path.realpath(folder) for folder in folders})
+    return tuple(folder + os.sep for folder in folders)
+
+
+_LIBRARY = _library_folders()
+
+
+def is_local(file: str) -> bool:
+    """Whether a module's file is the user's own rather than an installed one."""
+    if not os.path.isabs(file):
+        file = os.path.abspath(file)
+    if file.startswith(_LIBRARY):
+        return False
+    parts = file.split(os.sep)
+    return "site-packages" not in parts and "dist-packages" not in parts
+
+
+class _File(NamedTuple):
+    """One file as it was read."""
+
+    stamp: Tuple[int, int]
+    content: bytes
+    imports: Tuple[str, ...]
+
+
+class _Unit(NamedTuple):
+    """What travels together: a module's file, or the folder of a regular package."""
+
+    source: str
+    target: str
+    package: bool
+
+
+class Archive(NamedTuple):
+    """Modules packed for a FUNCTION frame."""
+
+    listing: bytes
+    """JSON array of `{"path", "root", "len"}`."""
+    content: bytes
+    files: Dict[str, bytes]
+
+
+class Modules:
+    """What is known about this process's modules. Not for several threads at once."""
+
+    def __init__(self) -> None:
+        self.by_value: Set[str] = {"__mp_main__"}
+        self._seen: Set[str] = set()
+        self._resolved: Set[str] = set()
+        self._units: Dict[str, _Unit] = {}
+        self._files: Dict[str, _File] = {}
+        self._folders: Dict[str, Tuple[Dict[str, int], List[str]]] = {}
+        self._archive: Optional[Archive] = None
+
+    def look(self) -> None:
+        """Classifies the modules that were loaded since the last time."""
+        for name in sys.modules.keys() - self._seen:
+            self._seen.add(name)
+            module = sys.modules.get(name)
+            if isinstance(module, ModuleType) and name not in _OWN:
+                self._classify(name, module)
+
+    def archive(self, codes: Iterable[CodeType]) -> Archive:
+        """All that must travel with a function whose code, and that of what it calls by value, is `codes`."""
+        for code in codes:
+            for name in imported_names(code):
+                self._follow(name)
+        changed = False
+        done: Set[str] = set()
+        files: Dict[str, Tuple[str, str]] = {}
+        # Reading a file may name further modules, so go on until a round finds none.
+        while len(done) < len(self._units):
+            for target in [target for target in self._units if target not in done]:
+                done.add(target)
+                unit = self._units[target]
+                for source, path in self._list(unit):
+                    changed |= self._refresh(source, path)
+                    files.setdefault(path, (source, path))
+        known = self._archive
+        if known is None or changed or known.files.keys() != files.keys():
+            known = self._archive = self._pack(files)
+        return known
+
+    # Which modules
+
+    def _classify(self, name: str, module: ModuleType) -> None:
+        top = name.partition(".")[0]
+        if top in _STDLIB_NAMES or top in _OWN or top.startswith(_DEBUGGERS):
+            return
+        file = getattr(module, "__file__", None)
+        if not isinstance(file, str):
+            spec = getattr(module, "__spec__", None)
+            if name == top and spec is None and not hasattr(module, "__path__"):
+                self.by_value.add(name)
+            return
+        if not is_local(file) or not os.path.isfile(file):
+            return
+        loader = type(getattr(module, "__loader__", None))
+        if loader.__module__.startswith("_pytest."):
+            self.by_value.add(name)
+            return
+        self._add(name, os.path.abspath(file))
+
+    def _add(self, name: str, file: str) -> None:
+        """Adds the unit of a module: the outermost regular package around it, or its file alone."""
+        stem, extension = os.path.basename(file).partition(".")[::2]
+        parts = name.split(".")
+        if stem == "__init__":
+            folders = _up(os.path.dirname(file), len(parts))
+        else:
+            folders = [*_up(os.path.dirname(file), len(parts) - 1), ""]
+        for depth, folder in enumerate(folders, 1):
+            is_own = stem == "__init__" and depth == len(parts)
+            if folder and (is_own or os.path.isfile(os.path.join(folder, "__init__.py"))):
+                target = "/".join(parts[:depth])
+                self._units.setdefault(target, _Unit(folder, target, True))
+                return
+        target = f"{'/'.join(parts)}.{extension}"
+        self._units.setdefault(target, _Unit(file, target, False))
+
+    def _follow(self, name: str) -> None:
+        """Adds the modules an import statement names, if they are local and not loaded."""
+        parts = name.split(".")
+        top = parts[0]
+        if top in _STDLIB_NAMES or top in _OWN:
+            return
+        path: Optional[List[str]] = None
+        for depth in range(1, len(parts) + 1):
+            dotted = ".".join(parts[:depth])
+            if dotted in self._resolved:
+                return
+            try:
+                if path is None:
+                    spec = importlib.util.find_spec(dotted)
+                else:
+                    spec = importlib.machinery.PathFinder.find_spec(dotted, path)
+            except (ImportError, AttributeError, ValueError):
+                spec = None
+            if spec is None:
+                return
+            if spec.origin is not None and spec.origin not in ("namespace", "built-in", "frozen"):
+                self._resolved.add(dotted)
+                if is_local(spec.origin) and os.path.isfile(spec.origin):
+                    self._add(dotted, os.path.abspath(spec.origin))
+                return
+            path = list(spec.submodule_search_locations or ())
+            if not path:
+                return
+
+    # Their files
+
+    def _list(self, unit: _Unit) -> Iterator[Tuple[str, str]]:
+        """The files of a unit: (file here, path below the import root)."""
+        if not unit.package:
+            yield unit.source, unit.target
+            return
+        known = self._folders.get(unit.source)
+        if known is None or any(_folder_time(folder) != time for folder, time in known[0].items()):
+            known = self._folders[unit.source] = _walk(unit.source)
+        for relative in known[1]:
+            yield os.path.join(unit.source, relative), f"{unit.target}/{relative}"
+
+    def _refresh(self, source: str, path: str) -> bool:
+        """Reads a file again if it changed, and follows its imports; whether it changed."""
+        known = self._files.get(source)
+        try:
+            status = os.stat(source)
+            stamp = (status.st_mtime_ns, status.st_size)
+            if known is not None and known.stamp == stamp:
+                return False
+            with open(source, "rb") as stream:
+                content = stream.read()
+        except OSError as error:
+            raise PicklingError(
+                f"{source} is a module the function may need, but cannot be read: {error.strerror}"
+            ) from error
+        imports = _imports(content, path) if path.endswith(".py") else ()
+        self._files[source] = _File(stamp, content, imports)
+        for name in imports:
+            self._follow(name)
+        return True
+
+    def _pack(self, files: Dict[str, Tuple[str, str]]) -> Archive:
+        total = sum(len(self._files[source].content) for source, _ in files.values())
+        if total > MAX_BYTES or len(files) > MAX_FILES:
+            raise PicklingError(_too_much(self._units, total, len(files)))
+        listing = []
+        contents: Dict[str, bytes] = {}
+        for source, path in files.values():
+            content = contents[path] = self._files[source].content
+            entry = {"path": path, "len": len(content)}
+            local = path.replace("/", os.sep)
+            if source.endswith(os.sep + local):
+                entry["root"] = source[: -len(local) - 1] or os.sep
+            else:
+                entry["root"], entry["file"] = "", source
+            listing.append(entry)
+        encoded = json.dumps(listing, separators=(",", ":")).encode("utf-8", "surrogateescape")
+        return Archive(encoded, b"".join(contents.values()), contents)
+
+
+def _up(folder: str, count: int) -> List[str]:
+    """`count` folders that lie in one another, the innermost being `folder`, outermost first."""
+    found: List[str] = []
+    for _ in range(count):
+        found.append(folder)
+        folder = os.path.dirname(folder)
+    return found[::-1]
+
+
+def _folder_time(folder: str) -> int:
+    try:
+        return os.stat(folder).st_mtime_ns
+    except OSError:
+        return -1
+
+
+def _walk(root: str) -> Tuple[Dict[str, int], List[str]]:
+    """The folders below a package with their times, and the files in them that travel."""
+    times: Dict[str, int] = {}
+    found: List[str] = []
+    for folder, folders, files in os.walk(root):
+        times[folder] = _folder_time(folder)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if name not in _SKIPPED_FOLDERS
+            and not name.startswith(".")
+            and not os.path.exists(os.path.join(folder, name, "pyvenv.cfg"))
+        )
+        below = os.path.relpath(folder, root).replace(os.sep, "/")
+        for name in sorted(files):
+            if _travels(os.path.join(folder, name), name):
+                found.append(name if below == "." else f"{below}/{name}")
+        if len(found) > MAX_FILES:
+            break
+    return times, found
+
+
+def _travels(file: str, name: str) -> bool:
+    if name.startswith(".") or name.endswith((".pyc", ".pyo")):
+        return False
+    if name.endswith((".py", *_EXTENSIONS)):
+        return os.path.isfile(file)
+    try:
+        return os.path.isfile(file) and os.stat(file).st_size <= MAX_DATA_FILE
+    except OSError:
+        return False
+
+
+def _imports(content: bytes, path: str) -> Tuple[str, ...]:
+    """The modules that the import statements anywhere in a file name."""
+    try:
+        tree = ast.parse(content)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return ()
+    package = path.split("/")[:-1]
+    names: Dict[str, None] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(dict.fromkeys(alias.name for alias in node.names))
+        elif isinstance(node, ast.ImportFrom):
+            base = [node.module] if node.module else []
+            if node.level:
+                base = package[: len(package) - node.level + 1] + base
+            for alias in node.names:
+                names[".".join([*base, alias.name])] = None
+    return tuple(names)
+
+
+def _too_much(units: Dict[str, _Unit], total: int, count: int) -> str:
+    packages = sorted({unit.source for unit in units.values() if unit.package})
+    return (
+        f"the local modules the function may need are too large to send: {count} files,"
+        f" {total >> 20} MiB, at most {MAX_FILES} files and {MAX_BYTES >> 20} MiB;"
+        f" install them in the image, or import fewer of: {', '.join(packages) or 'them'}"
+    )

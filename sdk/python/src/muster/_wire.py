@@ -1,0 +1,267 @@
+"""The wire codec: frames, batches, prints and records (sdk/wire/PROTOCOL.md, sections 2, 3 and 6.2).
+
+No I/O and no clock. The Rust crate `muster-wire` does the same; both suites run the vectors in `sdk/wire/vectors/`.
+Batches may hold hundreds of thousands of items of a few bytes, so nothing here works item by item where the
+interpreter can be told to do it in one step: all lengths are read at once, items are slices.
+"""
+
+from __future__ import annotations
+
+import struct
+from itertools import accumulate
+from typing import Iterator, List, Optional, Sequence, Tuple, Union
+
+SPEC = 1
+FUNCTION = 2
+INPUTS = 3
+INPUTS_END = 4
+OUTPUTS = 5
+PRINT = 6
+EVENT = 7
+WORKERS = 16
+DEMAND = 17
+WORKER_STATUS = 18
+HOST_STATUS = 19
+HELLO = 32
+START = 33
+EXIT = 34
+SIGNAL = 35
+RESULTS = 36
+
+VALUE = 0
+EXCEPTION = 1
+FAILURE = 2
+
+STDOUT = 1
+STDERR = 2
+
+MAX_ITEM = 256 << 20
+"""The largest single input or output, in bytes."""
+MAX_FRAME = 272 << 20
+"""The largest frame body a receiver takes, in bytes."""
+FRAMES_TYPE = "application/vnd.muster.frames"
+"""Media type of a body made of frames."""
+
+HEADER = struct.Struct("<IB3xQ")
+BATCH = struct.Struct("<QII")
+PRINT_HEAD = struct.Struct("<QIB3x")
+RECORD = struct.Struct("<QQQB3xI")
+
+Buffer = Union[bytes, bytearray, memoryview]
+Item = Union[bytes, memoryview]
+
+_KINDS = frozenset(
+    (SPEC, FUNCTION, INPUTS, INPUTS_END, OUTPUTS, PRINT, EVENT)
+    + (WORKERS, DEMAND, WORKER_STATUS, HOST_STATUS)
+    + (HELLO, START, EXIT, SIGNAL, RESULTS)
+)
+
+# From this many bytes on an item is handed out as a view of its frame: copying it would cost more than the view.
+_VIEW_FROM = 64 << 10
+
+
+class WireError(ValueError):
+    """A frame or body that is not as PROTOCOL.md says; `code` is what the vectors call it."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def _malformed(what: str, why: str) -> WireError:
+    return WireError("malformed", f"malformed {what}: {why}")
+
+
+# Frames
+
+
+def frame(kind: int, body: Buffer, seq: int = 0) -> bytes:
+    """Header and body in one buffer."""
+    return b"".join((HEADER.pack(len(body), kind, seq), body))
+
+
+def number_frame(kind: int, number: int) -> bytes:
+    """A frame whose body is one `u64` (INPUTS_END)."""
+    return frame(kind, struct.pack("<Q", number))
+
+
+class Decoder:
+    """Cuts a stream of bytes into frames: `push` what came, then take frames until there is none."""
+
+    def __init__(self, limit: int = MAX_FRAME) -> None:
+        self._limit = limit
+        self._buffer = bytearray()
+
+    def push(self, data: Buffer) -> None:
+        """Adds bytes as they came."""
+        self._buffer += data
+
+    @property
+    def empty(self) -> bool:
+        """Whether the stream may end here: nothing of a frame is left over."""
+        return not self._buffer
+
+    def next_frame(self) -> Optional[Tuple[int, int, bytes]]:
+        """The next whole frame as (kind, seq, body), or None when more bytes are needed.
+
+        Raises WireError when the peer broke the protocol; the stream is of no use then.
+        """
+        buffer = self._buffer
+        while len(buffer) >= HEADER.size:
+            length, kind, seq = HEADER.unpack_from(buffer)
+            if length > self._limit:
+                raise WireError("too_long", f"a frame of {length} bytes is over the limit of {self._limit}")
+            known = kind in _KINDS
+            if not known and kind < 128:
+                raise WireError("unknown_kind", f"unknown frame kind {kind}")
+            end = HEADER.size + length
+            if len(buffer) < end:
+                return None
+            with memoryview(buffer) as view:
+                body = bytes(view[HEADER.size : end])
+            del buffer[:end]
+            if known:
+                return kind, seq, body
+        return None
+
+    def __iter__(self) -> Iterator[Tuple[int, int, bytes]]:
+        while True:
+            found = self.next_frame()
+            if found is None:
+                return
+            yield found
+
+
+# Batches
+
+
+def inputs_frame(first: int, items: Sequence[Buffer], attempt: int = 0) -> bytes:
+    """The INPUTS frame of the inputs `first .. first + len(items)`."""
+    lengths = list(map(len, items))
+    body = 16 + 4 * len(lengths) + sum(lengths)
+    return b"".join(
+        (
+            HEADER.pack(body, INPUTS, 0),
+            BATCH.pack(first, attempt, len(lengths)),
+            struct.pack(f"<{len(lengths)}I", *lengths),
+            *items,
+        )
+    )
+
+
+def decode_inputs(body: bytes) -> Tuple[int, int, List[Item]]:
+    """The body of an INPUTS frame: (first, attempt, items)."""
+    first, attempt, count, ends = _batch("INPUTS", body, 4)
+    return first, attempt, _slices(body, count, ends)
+
+
+def outputs_frame(first: int, attempt: int, outputs: Sequence[Tuple[int, Buffer]]) -> bytes:
+    """The OUTPUTS frame of the outputs `first .. first + len(outputs)`, each (status, item)."""
+    lengths = [len(item) for _, item in outputs]
+    body = b"".join(
+        (
+            BATCH.pack(first, attempt, len(lengths)),
+            struct.pack(f"<{len(lengths)}I", *lengths),
+            bytes([status for status, _ in outputs]),
+            *[item for _, item in outputs],
+        )
+    )
+    return frame(OUTPUTS, body)
+
+
+def decode_outputs(body: bytes) -> Tuple[int, int, List[Tuple[int, Item]]]:
+    """The body of an OUTPUTS frame: (first, attempt, [(status, item)]); items that are large are views of `body`."""
+    first, attempt, count, ends = _batch("OUTPUTS", body, 5)
+    statuses = body[16 + 4 * count : 16 + 5 * count]
+    if count and max(statuses) > FAILURE:
+        raise _malformed("OUTPUTS", "unknown status")
+    return first, attempt, list(zip(statuses, _slices(body, count, ends)))
+
+
+def _batch(what: str, body: bytes, per_item: int) -> Tuple[int, int, int, List[int]]:
+    """The fixed part of a batch and where its items begin and end, all checked."""
+    if len(body) < BATCH.size:
+        raise _malformed(what, "shorter than its fixed part")
+    first, attempt, count = BATCH.unpack_from(body)
+    start = BATCH.size + per_item * count
+    if len(body) < start:
+        raise _malformed(what, "shorter than its count says")
+    lengths = struct.unpack_from(f"<{count}I", body, BATCH.size)
+    if count and max(lengths) > MAX_ITEM:
+        raise _malformed(what, "an item is over the limit")
+    ends = list(accumulate(lengths, initial=start))
+    if ends[-1] != len(body):
+        raise _malformed(what, "the lengths do not add up to the items")
+    if first + count >= 1 << 64:
+        raise _malformed(what, "indexes past 2^64")
+    return first, attempt, count, ends
+
+
+def _slices(body: bytes, count: int, ends: List[int]) -> List[Item]:
+    if len(body) < _VIEW_FROM:
+        return [body[start:end] for start, end in zip(ends, ends[1:])]
+    if len(body) > _VIEW_FROM * count:
+        view = memoryview(body)
+        return [
+            body[start:end] if end - start < _VIEW_FROM else view[start:end]
+            for start, end in zip(ends, ends[1:])
+        ]
+    return [body[start:end] for start, end in zip(ends, ends[1:])]
+
+
+# Prints and results
+
+
+def print_frame(index: int, attempt: int, stream: int, text: Buffer, seq: int = 0) -> bytes:
+    """The PRINT frame of what one attempt of one input wrote."""
+    return frame(PRINT, PRINT_HEAD.pack(index, attempt, stream) + bytes(text), seq)
+
+
+def decode_print(body: bytes) -> Tuple[int, int, int, bytes]:
+    """The body of a PRINT frame: (index, attempt, STDOUT or STDERR, bytes)."""
+    if len(body) < PRINT_HEAD.size:
+        raise _malformed("PRINT", "shorter than its fixed part")
+    index, attempt, stream = PRINT_HEAD.unpack_from(body)
+    if stream not in (STDOUT, STDERR):
+        raise _malformed("PRINT", "unknown stream")
+    return index, attempt, stream, body[PRINT_HEAD.size :]
+
+
+def record(index: int, out_end: int, err_end: int, status: int, item: Buffer) -> bytes:
+    """One record of RESULTS."""
+    return b"".join((RECORD.pack(index, out_end, err_end, status, len(item)), item))
+
+
+def decode_results(body: bytes) -> List[Tuple[int, int, int, int, bytes]]:
+    """The records of RESULTS, or of pending: (index, out_end, err_end, status, item)."""
+    records = []
+    at = 0
+    while at < len(body):
+        if len(body) - at < RECORD.size:
+            raise _malformed("RESULTS", "a record is cut short")
+        index, out_end, err_end, status, length = RECORD.unpack_from(body, at)
+        at += RECORD.size
+        if status > FAILURE:
+            raise _malformed("RESULTS", "unknown status")
+        if length > MAX_ITEM:
+            raise _malformed("RESULTS", "an item is over the limit")
+        if length > len(body) - at:
+            raise _malformed("RESULTS", "an item is cut short")
+        records.append((index, out_end, err_end, status, body[at : at + length]))
+        at += length
+    return records
+
+
+def exception_item(head: bytes, detail: bytes = b"") -> bytes:
+    """The item of an exception: its JSON head, then the bytes of PROTOCOL.md 7.2."""
+    return b"".join((struct.pack("<I", len(head)), head, detail))
+
+
+def split_exception(item: Item) -> Tuple[bytes, bytes]:
+    """The JSON head of an exception item, and what follows it."""
+    if len(item) < 4:
+        raise _malformed("exception", "its head is cut short")
+    (length,) = struct.unpack_from("<I", item)
+    if len(item) - 4 < length:
+        raise _malformed("exception", "its head is cut short")
+    return bytes(item[4 : 4 + length]), bytes(item[4 + length :])
