@@ -1,0 +1,252 @@
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use muster_wire::batch::Inputs;
+use muster_wire::frame::{Frame, Kind};
+use muster_wire::message::CallSpec;
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::log::{Log, LogEnd, Read, dropped_event, last_seq};
+use super::{CallOptions, CallRecord, PushError};
+
+/// Progress is sent at most this often.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+/// A reader hears something at least this often.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// One call, for everybody but its owner task. Cheap to clone; answers about a call that has ended too.
+#[derive(Clone, Debug)]
+pub struct CallHandle {
+    pub(super) shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub spec: CallSpec,
+    pub options: CallOptions,
+    pub owner: String,
+    pub function: Bytes,
+    pub log: Log,
+    pub record: watch::Sender<CallRecord>,
+    pub commands: mpsc::Sender<Command>,
+    pub cancel: CancellationToken,
+    /// Rises whenever a reader comes or goes.
+    pub readers: watch::Sender<u64>,
+}
+
+/// What the owner task is asked.
+#[derive(Debug)]
+pub(super) enum Command {
+    Push(Inputs, oneshot::Sender<Result<u64, PushError>>),
+    End(Option<u64>, oneshot::Sender<Result<u64, PushError>>),
+}
+
+impl CallHandle {
+    /// The call's id.
+    pub fn id(&self) -> &str {
+        &self.shared.spec.call
+    }
+
+    /// Whose call it is.
+    pub fn owner(&self) -> &str {
+        &self.shared.owner
+    }
+
+    /// What hosts get.
+    pub fn spec(&self) -> &CallSpec {
+        &self.shared.spec
+    }
+
+    /// What the gateway does with it.
+    pub fn options(&self) -> &CallOptions {
+        &self.shared.options
+    }
+
+    /// The function's bytes.
+    pub fn function(&self) -> Bytes {
+        self.shared.function.clone()
+    }
+
+    /// The call as it is now.
+    pub fn record(&self) -> CallRecord {
+        let mut record = self.shared.record.borrow().clone();
+        record.seq = self.shared.log.end().borrow().seq;
+        record
+    }
+
+    /// Appends inputs; waits while there is no room. Gives how many inputs the call has now.
+    pub async fn push(&self, inputs: Inputs) -> Result<u64, PushError> {
+        self.ask(|reply| Command::Push(inputs, reply)).await
+    }
+
+    /// Index of the next input.
+    pub async fn next_index(&self) -> u64 {
+        self.shared.record.borrow().inputs
+    }
+
+    /// Closes the inputs; `total`, where given, must be how many came.
+    pub async fn end_inputs(&self, total: Option<u64>) -> Result<u64, PushError> {
+        self.ask(|reply| Command::End(total, reply)).await
+    }
+
+    async fn ask(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<u64, PushError>>) -> Command,
+    ) -> Result<u64, PushError> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.commands.send(command(reply)).await.map_err(|_| PushError::Ended)?;
+        answer.await.unwrap_or(Err(PushError::Ended))
+    }
+
+    /// Cancels the call; one that has ended stays as it is.
+    pub fn cancel(&self) {
+        self.shared.cancel.cancel();
+    }
+
+    /// The events after `after`, live until the end.
+    pub fn events(&self, after: u64) -> EventReader {
+        let reader = self.shared.log.enter(after);
+        self.shared.readers.send_modify(|changes| *changes += 1);
+        EventReader {
+            end: self.shared.log.end(),
+            record: self.shared.record.subscribe(),
+            call: self.clone(),
+            reader,
+            seq: after,
+            frames: VecDeque::new(),
+            last_sent: Instant::now(),
+            progress_due: false,
+        }
+    }
+}
+
+/// What a reader gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// An event of the log: OUTPUTS, PRINT or EVENT, with `seq` set.
+    Logged(Frame),
+    /// How the call goes; repeats the last `seq`.
+    Progress {
+        /// The last event's number.
+        seq: u64,
+        /// The whole JSON object of PROTOCOL.md section 4.3.
+        json: Bytes,
+    },
+}
+
+/// Reads the events of a call in order. While it exists the call has a reader.
+#[derive(Debug)]
+pub struct EventReader {
+    call: CallHandle,
+    end: watch::Receiver<LogEnd>,
+    record: watch::Receiver<CallRecord>,
+    reader: u64,
+    seq: u64,
+    frames: VecDeque<Frame>,
+    last_sent: Instant,
+    progress_due: bool,
+}
+
+impl EventReader {
+    /// The next event; `None` after the last. Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<Entry> {
+        loop {
+            if let Some(frame) = self.frames.pop_front() {
+                self.seq = last_seq(&frame);
+                self.call.shared.log.passed(self.reader, self.seq);
+                return Some(Entry::Logged(frame));
+            }
+            self.end.borrow_and_update();
+            match self.call.shared.log.read(self.seq) {
+                Read::Frames(frames) => self.frames = frames.into(),
+                Read::Spilled(blob) => match self.read_spilled(blob).await {
+                    Some(frames) => self.frames = frames.into(),
+                    None => return None,
+                },
+                Read::Forgotten { seq, bytes } => {
+                    self.seq = seq;
+                    return Some(Entry::Logged(Frame { seq, ..dropped_event(bytes) }));
+                }
+                Read::Closed => return None,
+                Read::Nothing => {
+                    if let Some(progress) = self.wait().await {
+                        return Some(progress);
+                    }
+                }
+            }
+        }
+    }
+
+    /// An event that is there already, without waiting.
+    pub fn try_next(&mut self) -> Option<Entry> {
+        if self.frames.is_empty() {
+            match self.call.shared.log.read(self.seq) {
+                Read::Frames(frames) => self.frames = frames.into(),
+                _ => return None,
+            }
+        }
+        let frame = self.frames.pop_front()?;
+        self.seq = last_seq(&frame);
+        self.call.shared.log.passed(self.reader, self.seq);
+        Some(Entry::Logged(frame))
+    }
+
+    async fn read_spilled(&self, blob: crate::store::Blob) -> Option<Vec<Frame>> {
+        let read = blob.get().await.and_then(|bytes| Log::decode(bytes, self.seq));
+        read.inspect_err(|error| {
+            let error = crate::chain(error);
+            tracing::error!(call = self.call.id(), error, "events could not be read back");
+        })
+        .ok()
+    }
+
+    /// Waits for news of the log (`None`), or until progress should be told.
+    async fn wait(&mut self) -> Option<Entry> {
+        let soonest = self.last_sent + PROGRESS_EVERY;
+        let latest = self.last_sent + HEARTBEAT;
+        let due = if self.progress_due { soonest } else { latest };
+        tokio::select! {
+            biased;
+            changed = self.end.changed() => {
+                changed.ok()?;
+                None
+            }
+            changed = self.record.changed(), if !self.progress_due => {
+                changed.ok()?;
+                self.progress_due = true;
+                None
+            }
+            () = tokio::time::sleep_until(due) => {
+                self.progress_due = false;
+                self.last_sent = Instant::now();
+                Some(self.progress())
+            }
+        }
+    }
+
+    fn progress(&mut self) -> Entry {
+        let record = self.record.borrow_and_update();
+        let json = json!({
+            "seq": self.seq, "type": "progress", "done": record.done, "total": record.total,
+            "workers": record.workers, "hosts": record.hosts, "waiting": record.waiting,
+        });
+        Entry::Progress { seq: self.seq, json: json.to_string().into() }
+    }
+}
+
+impl Drop for EventReader {
+    fn drop(&mut self) {
+        self.call.shared.log.leave(self.reader);
+        self.call.shared.readers.send_modify(|changes| *changes += 1);
+    }
+}
+
+/// The EVENT frame with this JSON.
+pub(super) fn event(json: serde_json::Value) -> Frame {
+    Frame::new(Kind::Event, json.to_string())
+}

@@ -1,0 +1,322 @@
+//! Which input is where. Pure: no bytes, no clock, no I/O.
+//!
+//! ```text
+//!            receive                 lease                    commit / final failure
+//!  client ───────────▶ waiting ───────────────▶ leased ───────────────────────────▶ done
+//!                         ▲   (fresh, or again)    │ retry, or its link is lost: attempt + 1
+//!                         └────────────────────────┘
+//! ```
+//!
+//! Inputs are held as ranges, so ten million of them cost as much as ten. Only inputs that failed at least once have an entry of their own.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::PushError;
+
+/// Names one connection of one host; a host that comes back has another.
+pub type LinkId = u64;
+
+/// Losses of ours that one input survives.
+const MAX_LOST: u32 = 5;
+/// Workers one input may kill.
+const MAX_KILLS: u32 = 3;
+
+/// How an input failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The user's code raised.
+    Raised,
+    /// It ended its worker, or had to be stopped: `worker_died`, `out_of_memory`, `timeout`.
+    Killed,
+    /// The host, agent or engine failed.
+    Lost,
+    /// Trying again cannot help.
+    Permanent,
+}
+
+/// What becomes of an output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is the input's output.
+    Commit,
+    /// The input killed too many workers: its output is the failure `poison`.
+    Poison,
+    /// The input is tried again.
+    Again,
+    /// The link does not hold this input at this attempt.
+    Late,
+}
+
+/// A range of inputs with the attempt they are at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    /// First index.
+    pub first: u64,
+    /// One past the last.
+    pub end: u64,
+    /// Attempt, from 1.
+    pub attempt: u32,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Strikes {
+    retried: u32,
+    killed: u32,
+    lost: u32,
+}
+
+/// The inputs of one call.
+#[derive(Debug)]
+pub struct Machine {
+    retries: u32,
+    received: u64,
+    total: Option<u64>,
+    fresh: u64,
+    again: BTreeMap<u64, (u64, u32)>,
+    again_count: u64,
+    leases: HashMap<LinkId, BTreeMap<u64, (u64, u32)>>,
+    strikes: HashMap<u64, Strikes>,
+    done: u64,
+    failed: u64,
+    late: u64,
+}
+
+impl Machine {
+    /// A call without inputs yet, whose inputs are tried again up to `retries` times.
+    pub fn new(retries: u32) -> Machine {
+        Machine {
+            retries,
+            received: 0,
+            total: None,
+            fresh: 0,
+            again: BTreeMap::new(),
+            again_count: 0,
+            leases: HashMap::new(),
+            strikes: HashMap::new(),
+            done: 0,
+            failed: 0,
+            late: 0,
+        }
+    }
+
+    /// Inputs `first .. first + count` have come: whether they are new. A batch that was taken before is not, and is no error.
+    pub fn receive(&mut self, first: u64, count: u64) -> Result<bool, PushError> {
+        if first < self.received && first + count <= self.received {
+            return Ok(false);
+        }
+        if first != self.received {
+            return Err(PushError::Gap { expected: self.received });
+        }
+        if self.total.is_some() && count > 0 {
+            return Err(PushError::Closed);
+        }
+        self.received += count;
+        Ok(true)
+    }
+
+    /// No more inputs; `total`, where given, must be how many came.
+    pub fn close(&mut self, total: Option<u64>) -> Result<(), PushError> {
+        if total.is_some_and(|total| total != self.received) {
+            return Err(PushError::Gap { expected: self.received });
+        }
+        self.total = Some(self.received);
+        Ok(())
+    }
+
+    /// The range that [`lease`](Machine::lease) would begin with.
+    pub fn next(&self) -> Option<Range> {
+        match self.again.first_key_value() {
+            Some((&first, &(end, attempt))) => Some(Range { first, end, attempt }),
+            None if self.fresh < self.received => {
+                Some(Range { first: self.fresh, end: self.received, attempt: 1 })
+            }
+            None => None,
+        }
+    }
+
+    /// Leases the first `count` inputs of [`next`](Machine::next) to a link.
+    pub fn lease(&mut self, link: LinkId, count: u64) -> Option<Range> {
+        let next = self.next()?;
+        let range = Range { end: next.end.min(next.first + count), ..next };
+        if self.again.remove(&range.first).is_some() {
+            self.again_count -= range.end - range.first;
+            if range.end < next.end {
+                self.again.insert(range.end, (next.end, next.attempt));
+            }
+        } else {
+            self.fresh = range.end;
+        }
+        self.leases.entry(link).or_default().insert(range.first, (range.end, range.attempt));
+        Some(range)
+    }
+
+    /// Values for `first .. end` came from a link: the parts of it that count. The rest is late.
+    pub fn values(&mut self, link: LinkId, first: u64, end: u64, attempt: u32) -> Vec<(u64, u64)> {
+        let parts = self.take(link, first, end, attempt);
+        let count: u64 = parts.iter().map(|(first, end)| end - first).sum();
+        self.done += count;
+        self.late += end - first - count;
+        if !self.strikes.is_empty() {
+            for &(first, end) in &parts {
+                self.forget_strikes(first, end);
+            }
+        }
+        parts
+    }
+
+    /// An exception or failure for one input came from a link.
+    pub fn fault(&mut self, link: LinkId, index: u64, attempt: u32, fault: Fault) -> Verdict {
+        if self.take(link, index, index + 1, attempt).is_empty() {
+            self.late += 1;
+            return Verdict::Late;
+        }
+        self.judge(index, attempt, fault)
+    }
+
+    /// A link has ended: its inputs are waiting again. Gives those that were lost too often, which are failures now.
+    pub fn link_lost(&mut self, link: LinkId) -> Vec<Range> {
+        let mut given_up = Vec::new();
+        for (first, (end, attempt)) in self.leases.remove(&link).unwrap_or_default() {
+            for index in first..end {
+                if self.judge(index, attempt, Fault::Lost) == Verdict::Commit {
+                    given_up.push(Range { first: index, end: index + 1, attempt });
+                }
+            }
+        }
+        given_up
+    }
+
+    fn judge(&mut self, index: u64, attempt: u32, fault: Fault) -> Verdict {
+        let strikes = self.strikes.entry(index).or_default();
+        let (again, poison) = match fault {
+            Fault::Lost => {
+                strikes.lost += 1;
+                (strikes.lost < MAX_LOST, false)
+            }
+            Fault::Permanent => (false, false),
+            Fault::Raised | Fault::Killed => {
+                strikes.killed += u32::from(fault == Fault::Killed);
+                let poison = strikes.killed >= MAX_KILLS && strikes.retried < self.retries;
+                let again = strikes.retried < self.retries && !poison;
+                strikes.retried += u32::from(again);
+                (again, poison)
+            }
+        };
+        if again {
+            self.wait_again(index, attempt + 1);
+            return Verdict::Again;
+        }
+        self.strikes.remove(&index);
+        self.done += 1;
+        self.failed += 1;
+        if poison { Verdict::Poison } else { Verdict::Commit }
+    }
+
+    /// Puts one input back, joined to the range before it where that is alike.
+    fn wait_again(&mut self, index: u64, attempt: u32) {
+        self.again_count += 1;
+        if let Some((_, (end, before))) = self.again.range_mut(..index).next_back()
+            && *end == index
+            && *before == attempt
+        {
+            *end += 1;
+            return;
+        }
+        self.again.insert(index, (index + 1, attempt));
+    }
+
+    fn forget_strikes(&mut self, first: u64, end: u64) {
+        if (end - first) as usize > self.strikes.len() {
+            self.strikes.retain(|index, _| !(first..end).contains(index));
+        } else {
+            for index in first..end {
+                self.strikes.remove(&index);
+            }
+        }
+    }
+
+    /// Removes from a link's leases what of `first .. end` it holds at `attempt`, and gives it.
+    fn take(&mut self, link: LinkId, first: u64, end: u64, attempt: u32) -> Vec<(u64, u64)> {
+        let Some(leases) = self.leases.get_mut(&link) else { return Vec::new() };
+        let mut taken: Vec<(u64, u64)> = Vec::new();
+        let mut at = first;
+        while at < end {
+            let held = leases.range(..=at).next_back().map(|(&from, &range)| (from, range));
+            match held {
+                Some((from, (until, held_attempt))) if at < until => {
+                    let stop = until.min(end);
+                    if held_attempt == attempt {
+                        leases.remove(&from);
+                        if from < at {
+                            leases.insert(from, (at, attempt));
+                        }
+                        if stop < until {
+                            leases.insert(stop, (until, attempt));
+                        }
+                        match taken.last_mut() {
+                            Some((_, last)) if *last == at => *last = stop,
+                            _ => taken.push((at, stop)),
+                        }
+                    }
+                    at = stop;
+                }
+                _ => match leases.range(at..end).next() {
+                    Some((&next, _)) => at = next,
+                    None => break,
+                },
+            }
+        }
+        taken
+    }
+
+    /// How many inputs came.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// How many there are, once that is known.
+    pub fn total(&self) -> Option<u64> {
+        self.total
+    }
+
+    /// How many have their output.
+    pub fn done(&self) -> u64 {
+        self.done
+    }
+
+    /// How many of those are exceptions or failures.
+    pub fn failed(&self) -> u64 {
+        self.failed
+    }
+
+    /// How many outputs came too late.
+    pub fn late(&self) -> u64 {
+        self.late
+    }
+
+    /// How many wait for a lease.
+    pub fn waiting(&self) -> u64 {
+        self.received - self.fresh + self.again_count
+    }
+
+    /// How many a link holds.
+    pub fn leased_to(&self, link: LinkId) -> u64 {
+        self.leases
+            .get(&link)
+            .map_or(0, |leases| leases.iter().map(|(first, (end, _))| end - first).sum())
+    }
+
+    /// How many came and have no output yet.
+    pub fn outstanding(&self) -> u64 {
+        self.received - self.done
+    }
+
+    /// Whether every input has its output, and no more will come.
+    pub fn is_complete(&self) -> bool {
+        self.total == Some(self.done)
+    }
+}
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

@@ -1,0 +1,157 @@
+//! Calls: what they are, who owns what, and how one runs.
+//!
+//! **Problem.** A call has from none to many millions of inputs, which arrive while it runs, from a client that may be slow, fast, or gone.
+//! Workers on several hosts take them in batches and may die at any moment; readers, any number of them, want the events in order from any point. Memory must not grow with the number of inputs or the length of the output.
+//!
+//! **Parts.**
+//! - [`machine`]: which input is where: received, leased to a host at an attempt, done, to be tried again. Pure.
+//! - [`queue`]: the bytes of the inputs, by chunk, in memory or spilled, until each is done.
+//! - [`log`]: the events of the call, numbered by `seq`, in memory or spilled, for readers.
+//! - `owner`: the one task that owns the machine and the queue of a call and writes its log. Everything else holds a [`CallHandle`].
+//! - `registry`: [`Calls`], all calls by id; admission; forgetting what has been kept long enough.
+//!
+//! **States of a call.** `queued` (no worker yet) → `running` → `succeeded` | `failed` | `cancelled`. The owner task ends with the call; its log and last record stay readable.
+//!
+//! **Path of an input.** push → queue (bytes) and machine (index) → leased to a host as far as that host's DEMAND goes → OUTPUTS from the host → the machine decides commit, again, or late → log → readers.
+//!
+//! **Failures.** A link that ends gives its leases back (attempt + 1, counted as ours). An output for an input that this link does not hold at this attempt is late and dropped. A client that is gone: a foreground call without any reader for its
+//! grace period is cancelled. A blob that cannot be read back ends the call with `internal`: nothing is invented.
+//!
+//! **Not here.** HTTP, containers, and where workers go (`fleet`). Calls do not survive a restart of the gateway.
+
+mod handle;
+pub mod log;
+pub mod machine;
+mod owner;
+pub mod queue;
+mod registry;
+mod wait;
+
+pub use handle::{CallHandle, Entry, EventReader};
+pub use log::LogConfig;
+pub use registry::{AdmitError, Calls, CallsConfig, Created};
+
+use bytes::Bytes;
+use muster_wire::message::{CallError, CallKind, CallSpec};
+use serde::Serialize;
+
+/// What to do when an input fails for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnError {
+    /// Go on with the others.
+    #[default]
+    Continue,
+    /// End the call as failed.
+    Stop,
+}
+
+/// What a call asks of the gateway; the rest of it is the [`CallSpec`] that hosts get.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CallOptions {
+    /// Workers at once, over all hosts.
+    pub max_parallelism: Option<u32>,
+    /// Further attempts of an input that raised, died or timed out.
+    pub retries: u32,
+    /// What to do when an input fails for good.
+    pub on_error: OnError,
+    /// The call does not depend on its client.
+    pub background: bool,
+    /// For people.
+    pub name: Option<String>,
+}
+
+/// A call to be created.
+#[derive(Debug, Clone)]
+pub struct NewCall {
+    /// What hosts get; `call` is filled in, and `image` where it is empty.
+    pub spec: CallSpec,
+    /// What the gateway does with it.
+    pub options: CallOptions,
+    /// Idempotency key of the client.
+    pub key: Option<String>,
+    /// Whose call it is.
+    pub owner: String,
+    /// The function's bytes; empty for commands.
+    pub function: Bytes,
+}
+
+/// Where a call is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CallState {
+    /// No worker yet.
+    Queued,
+    /// Has had a worker.
+    Running,
+    /// Every input has an output.
+    Succeeded,
+    /// Stopped at a failure, or could not run.
+    Failed,
+    /// Stopped on request.
+    Cancelled,
+}
+
+impl CallState {
+    /// Whether nothing more will happen.
+    pub fn is_end(self) -> bool {
+        !matches!(self, CallState::Queued | CallState::Running)
+    }
+}
+
+/// The record of a call (PROTOCOL.md section 4.4).
+#[derive(Debug, Clone, Serialize)]
+#[allow(missing_docs, reason = "the fields are PROTOCOL.md's, explained there")]
+pub struct CallRecord {
+    pub id: String,
+    pub name: Option<String>,
+    pub kind: CallKind,
+    pub state: CallState,
+    pub image: String,
+    pub cpu: f64,
+    pub ram: f64,
+    pub background: bool,
+    pub created: String,
+    pub ended: Option<String>,
+    pub done: u64,
+    pub failed: u64,
+    pub total: Option<u64>,
+    pub inputs: u64,
+    pub workers: u32,
+    pub hosts: u32,
+    pub waiting: Option<String>,
+    pub seq: u64,
+    pub exit_code: Option<i32>,
+    pub error: Option<EndError>,
+}
+
+/// Why a call ended as failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum EndError {
+    /// The call itself could not go on.
+    Call(CallError),
+    /// An input failed for good and the call stops at the first.
+    Input {
+        /// Always `input_failed`.
+        code: &'static str,
+        /// Which input.
+        index: u64,
+    },
+}
+
+/// Why inputs were not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PushError {
+    /// They do not follow the ones that are there.
+    #[error("the next input of this call is {expected}")]
+    Gap {
+        /// Index of the next input.
+        expected: u64,
+    },
+    /// The inputs were closed.
+    #[error("the inputs of this call are closed")]
+    Closed,
+    /// The call has ended.
+    #[error("the call has ended")]
+    Ended,
+}

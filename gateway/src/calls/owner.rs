@@ -1,0 +1,478 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_wire::batch::{Outputs, Status};
+use muster_wire::frame::{Frame, Kind};
+use muster_wire::message::{
+    CallError, ExceptionHead, Failure, WorkerStatus, from_json, json_frame, to_json,
+};
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::handle::{Command, Shared, event};
+use super::machine::{Fault, LinkId, Machine, Range, Verdict};
+use super::queue::Queue;
+use super::wait::{self, Workers};
+use super::{CallState, EndError, OnError};
+use crate::fleet::{Claim, Placement};
+use crate::link::{Exchange, LinkEvent};
+use crate::store::{Spill, StoreError};
+use crate::tasks::Tasks;
+
+/// News from hosts that wait to be taken in.
+const INBOX: usize = 256;
+/// News taken in before leases, the log and the record are seen to.
+const AT_ONCE: usize = 64;
+/// Bytes of inputs in one frame to a host.
+const LEASE_BYTES: usize = 4 << 20;
+/// How long after the end of an exchange another is opened with the same host.
+const REOPEN: Duration = Duration::from_millis(500);
+
+/// What a call's owner task starts with.
+pub(super) struct Start {
+    pub shared: Arc<Shared>,
+    pub commands: mpsc::Receiver<Command>,
+    pub claim: Claim,
+    pub spill: Spill,
+    pub queue_bytes: usize,
+    pub grace: Duration,
+    pub tasks: Tasks,
+}
+
+/// A host that works for this call.
+struct Worker {
+    exchange: Exchange,
+    demand: (u64, u64),
+    sent: (u64, u64),
+    target: u32,
+    told: u32,
+    status: WorkerStatus,
+}
+
+struct Owner {
+    shared: Arc<Shared>,
+    machine: Machine,
+    queue: Queue,
+    claim: Claim,
+    placement: Placement,
+    hosts: HashMap<LinkId, Worker>,
+    news: mpsc::Sender<(LinkId, LinkEvent)>,
+    spill: Spill,
+    state: CallState,
+    end: Option<(CallState, Option<EndError>)>,
+    exit_code: Option<i32>,
+    reopen_at: Option<Instant>,
+}
+
+/// Why the call cannot go on.
+type Broken = StoreError;
+
+pub(super) async fn run(start: Start) {
+    let Start { shared, mut commands, claim, spill, queue_bytes, grace, tasks } = start;
+    let (news, mut inbox) = mpsc::channel(INBOX);
+    let mut placed = claim.placement.clone();
+    let mut readers = shared.readers.subscribe();
+    let mut alone_since = Instant::now();
+    let mut owner = Owner {
+        machine: Machine::new(shared.options.retries),
+        queue: Queue::new(queue_bytes, spill.clone()),
+        claim,
+        placement: Placement::default(),
+        hosts: HashMap::new(),
+        news,
+        spill,
+        state: CallState::Queued,
+        end: None,
+        exit_code: None,
+        reopen_at: None,
+        shared: shared.clone(),
+    };
+    owner.say_state();
+    while owner.end.is_none() {
+        let alone = !shared.options.background && shared.log.readers() == 0;
+        let done = tokio::select! {
+            biased;
+            () = tasks.stopping() => { owner.stop(CallState::Cancelled, None); Ok(()) }
+            () = shared.cancel.cancelled() => { owner.stop(CallState::Cancelled, None); Ok(()) }
+            Some((link, event)) = inbox.recv() => { owner.hear_all(link, event, &mut inbox); Ok(()) }
+            Ok(()) = placed.changed() => {
+                owner.placement = placed.borrow_and_update().clone();
+                owner.follow_placement();
+                Ok(())
+            }
+            Some(command) = commands.recv(), if !owner.spill.is_full() => owner.obey(command).await,
+            () = owner.spill.room(), if owner.spill.is_full() => Ok(()),
+            () = sleep_until(owner.reopen_at), if owner.reopen_at.is_some() => {
+                owner.follow_placement();
+                Ok(())
+            }
+            Ok(()) = readers.changed() => { alone_since = Instant::now(); Ok(()) }
+            () = tokio::time::sleep_until(alone_since + grace), if alone => {
+                owner.stop(CallState::Cancelled, None);
+                Ok(())
+            }
+        };
+        let settled = match done {
+            Ok(()) => owner.settle().await,
+            Err(broken) => Err(broken),
+        };
+        if let Err(broken) = settled {
+            owner.break_down(&broken);
+        }
+    }
+    owner.finish();
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Owner {
+    async fn obey(&mut self, command: Command) -> Result<(), Broken> {
+        let (answer, reply): (_, oneshot::Sender<_>) = match command {
+            Command::Push(inputs, reply) => {
+                let new = self.machine.receive(inputs.first, inputs.len() as u64);
+                if new == Ok(true) {
+                    self.queue.push(inputs).await?;
+                }
+                (new.map(drop), reply)
+            }
+            Command::End(total, reply) => (self.machine.close(total), reply),
+        };
+        let _ = reply.send(answer.map(|()| self.machine.received()));
+        Ok(())
+    }
+
+    fn hear_all(
+        &mut self,
+        link: LinkId,
+        event: LinkEvent,
+        inbox: &mut mpsc::Receiver<(LinkId, LinkEvent)>,
+    ) {
+        self.hear(link, event);
+        for _ in 0..AT_ONCE {
+            let Ok((link, event)) = inbox.try_recv() else { break };
+            self.hear(link, event);
+        }
+    }
+
+    fn hear(&mut self, link: LinkId, event: LinkEvent) {
+        match event {
+            LinkEvent::Demand(inputs, bytes) => {
+                if let Some(host) = self.hosts.get_mut(&link) {
+                    host.demand = (inputs, bytes);
+                }
+            }
+            LinkEvent::Workers(status) => self.note_workers(link, status),
+            LinkEvent::Print(print, frame) => {
+                if self.hosts.contains_key(&link) && print.index < self.machine.received() {
+                    self.shared.log.append_print(frame);
+                }
+            }
+            LinkEvent::Outputs(outputs) => self.take_outputs(link, outputs),
+            LinkEvent::Ended => self.lose(link),
+        }
+    }
+
+    fn note_workers(&mut self, link: LinkId, status: WorkerStatus) {
+        if status.running > 0 && self.state == CallState::Queued {
+            self.state = CallState::Running;
+            self.say_state();
+        }
+        if let Some(error) = status.error.clone() {
+            self.hosts.remove(&link);
+            self.lose_leases(link);
+            self.stop(CallState::Failed, Some(EndError::Call(error)));
+        } else if let Some(host) = self.hosts.get_mut(&link) {
+            host.status = status;
+        }
+    }
+
+    fn take_outputs(&mut self, link: LinkId, mut outputs: Outputs) {
+        while !outputs.is_empty() {
+            let values =
+                outputs.iter().take_while(|(_, status, _)| *status == Status::Value).count();
+            if values > 0 {
+                self.take_values(link, outputs.split_to(values));
+            } else {
+                self.take_fault(link, outputs.split_to(1));
+            }
+        }
+    }
+
+    fn take_values(&mut self, link: LinkId, mut outputs: Outputs) {
+        for (first, end) in self.machine.values(link, outputs.first, outputs.end(), outputs.attempt)
+        {
+            outputs.split_to((first - outputs.first) as usize);
+            let part = outputs.split_to((end - first) as usize);
+            self.note_exit_code(&part);
+            self.shared.log.append(part.to_frame());
+            self.queue.done(first, end);
+        }
+    }
+
+    fn take_fault(&mut self, link: LinkId, outputs: Outputs) {
+        let Some((index, status, item)) = outputs.iter().next() else { return };
+        let failure: Option<Failure> = match status {
+            Status::Failure => from_json("failure", &item).ok(),
+            _ => None,
+        };
+        let fault = match failure.as_ref().map(|failure| failure.code.as_str()) {
+            None => Fault::Raised,
+            Some("worker_died" | "out_of_memory" | "timeout") => Fault::Killed,
+            Some("lost") => Fault::Lost,
+            Some(_) => Fault::Permanent,
+        };
+        match self.machine.fault(link, index, outputs.attempt, fault) {
+            Verdict::Late | Verdict::Again => {}
+            Verdict::Commit => self.commit_fault(index, outputs.clone()),
+            Verdict::Poison => {
+                let mut failure = failure.unwrap_or_default();
+                failure.message =
+                    format!("the input ended its worker 3 times, at last so: {}", failure.message);
+                failure.code = "poison".to_owned();
+                let item = to_json(&failure);
+                let poison = Outputs::single(index, outputs.attempt, Status::Failure, &item);
+                self.commit_fault(index, poison);
+            }
+        }
+    }
+
+    fn commit_fault(&mut self, index: u64, output: Outputs) {
+        self.note_exit_code(&output);
+        self.shared.log.append(output.to_frame());
+        self.queue.done(index, index + 1);
+        if self.shared.options.on_error == OnError::Stop {
+            self.stop(CallState::Failed, Some(EndError::Input { code: "input_failed", index }));
+        }
+    }
+
+    /// Keeps the exit code of a command that has one input, for the record.
+    fn note_exit_code(&mut self, outputs: &Outputs) {
+        if self.shared.spec.kind != muster_wire::message::CallKind::Command || outputs.first != 0 {
+            return;
+        }
+        if let Some((_, status, item)) = outputs.iter().next() {
+            self.exit_code = match status {
+                Status::Value => Some(0),
+                Status::Exception => {
+                    ExceptionHead::of_item(&item).ok().and_then(|head| head.exit_code)
+                }
+                Status::Failure => None,
+            };
+        }
+    }
+
+    /// An exchange has ended. If its host stays in the placement, another is opened after a pause.
+    fn lose(&mut self, link: LinkId) {
+        self.hosts.remove(&link);
+        self.lose_leases(link);
+        self.reopen_at = Some(Instant::now() + REOPEN);
+    }
+
+    fn lose_leases(&mut self, link: LinkId) {
+        for Range { first, attempt, .. } in self.machine.link_lost(link) {
+            let failure = Failure {
+                code: "lost".to_owned(),
+                message: "the hosts that ran this input were lost 5 times".to_owned(),
+                ..Failure::default()
+            };
+            let item = to_json(&failure);
+            self.commit_fault(first, Outputs::single(first, attempt, Status::Failure, &item));
+        }
+    }
+
+    /// Opens exchanges where there are workers to be had, and notes how many.
+    fn follow_placement(&mut self) {
+        self.reopen_at = None;
+        for host in self.hosts.values_mut() {
+            host.target = 0;
+        }
+        for target in self.placement.targets.clone() {
+            let id = target.link.id;
+            let host = self.hosts.entry(id).or_insert_with(|| {
+                let exchange = target.link.open(&self.shared.spec.call, self.news.clone());
+                let mut greetings = vec![json_frame(Kind::Spec, &self.shared.spec)];
+                if !self.shared.function.is_empty() {
+                    greetings.push(Frame::new(Kind::Function, self.shared.function.clone()));
+                }
+                for frame in greetings {
+                    let sent = exchange.send(frame);
+                    debug_assert!(sent.is_ok(), "a new outbox has room");
+                }
+                Worker {
+                    exchange,
+                    demand: (u64::from(target.workers), u64::MAX),
+                    sent: (0, 0),
+                    target: 0,
+                    told: 0,
+                    status: WorkerStatus::default(),
+                }
+            });
+            host.target = target.workers;
+        }
+    }
+
+    /// After news: leases, numbers of workers, spilling, the record, and whether the call has ended.
+    async fn settle(&mut self) -> Result<(), Broken> {
+        if self.end.is_none() && self.machine.is_complete() {
+            self.stop(CallState::Succeeded, None);
+        }
+        if self.end.is_none() {
+            self.tell_workers();
+            self.lease().await?;
+            let wanted = self.wanted();
+            self.claim.want(wanted).await;
+        }
+        self.shared.log.settle().await?;
+        self.publish();
+        Ok(())
+    }
+
+    /// How many workers the call can use. While inputs may still come it keeps what it has.
+    fn wanted(&self) -> u32 {
+        let limit = self.shared.options.max_parallelism.unwrap_or(u32::MAX);
+        let useful = u32::try_from(self.machine.outstanding()).unwrap_or(u32::MAX);
+        let kept = match self.machine.total() {
+            Some(_) => 0,
+            None => self.placement.targets.iter().map(|target| target.workers).sum(),
+        };
+        useful.max(kept).min(self.placement.slots.max(1)).min(limit)
+    }
+
+    /// Tells hosts how many workers they may have. A host keeps one while it holds inputs: none is taken from it unfinished.
+    fn tell_workers(&mut self) {
+        for (&id, host) in &mut self.hosts {
+            let floor = u32::from(self.machine.leased_to(id) > 0 && host.told > 0);
+            let workers = host.target.max(floor);
+            if workers != host.told
+                && host.exchange.send(Frame::of_u32(Kind::Workers, workers)).is_ok()
+            {
+                host.told = workers;
+            }
+        }
+    }
+
+    /// Leases inputs to hosts as far as their demand goes, turn by turn.
+    async fn lease(&mut self) -> Result<(), Broken> {
+        let mut ids: Vec<LinkId> = self.hosts.keys().copied().collect();
+        ids.sort_unstable();
+        let mut progress = true;
+        while progress {
+            progress = false;
+            for id in &ids {
+                progress |= self.lease_to(*id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn lease_to(&mut self, id: LinkId) -> Result<bool, Broken> {
+        let (Some(next), Some(host)) = (self.machine.next(), self.hosts.get_mut(&id)) else {
+            return Ok(false);
+        };
+        let wanted = host.demand.0.saturating_sub(host.sent.0);
+        let bytes = host.demand.1.saturating_sub(host.sent.1);
+        if host.target == 0 || wanted == 0 || bytes == 0 || !host.exchange.has_room() {
+            return Ok(false);
+        }
+        let count = wanted.min(next.end - next.first);
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(LEASE_BYTES);
+        let inputs = self.queue.take(next.first, count, bytes).await?.at_attempt(next.attempt);
+        let (count, size) = (inputs.len() as u64, inputs.item_bytes() as u64);
+        if host.exchange.send(inputs.to_frame()).is_err() {
+            return Ok(false);
+        }
+        host.sent = (host.sent.0 + count, host.sent.1 + size);
+        self.machine.lease(id, count);
+        Ok(true)
+    }
+
+    fn stop(&mut self, state: CallState, error: Option<EndError>) {
+        if self.end.is_none() {
+            self.end = Some((state, error));
+        }
+    }
+
+    fn break_down(&mut self, broken: &Broken) {
+        let error = crate::chain(broken);
+        tracing::error!(
+            call = self.shared.spec.call,
+            error,
+            "call ended: its inputs or events could not be kept"
+        );
+        let code = if matches!(broken, StoreError::Full) { "disk_full" } else { "internal" };
+        self.end = None;
+        self.stop(
+            CallState::Failed,
+            Some(EndError::Call(CallError {
+                code: code.to_owned(),
+                message: "the gateway could not keep the inputs or events of this call".to_owned(),
+                action: "look into the gateway's log, make room on its disk, and submit again"
+                    .to_owned(),
+            })),
+        );
+    }
+
+    fn say_state(&self) {
+        let body = json!({"type": "state", "state": self.state, "call": self.shared.spec.call});
+        self.shared.log.append(event(body));
+    }
+
+    fn publish(&self) {
+        let running = self.hosts.values().map(|host| host.status.running).sum();
+        let starting = self.hosts.values().map(|host| host.status.starting).sum();
+        let host_says = self.hosts.values().find_map(|host| host.status.waiting.as_deref());
+        let workers = Workers { running, starting, host_says };
+        let waiting = wait::why(self.machine.outstanding(), &self.placement, workers);
+        let hosts = self.hosts.values().filter(|host| host.status.running > 0).count() as u32;
+        self.shared.record.send_if_modified(|record| {
+            let before = (record.state, record.done, record.inputs, record.total, record.workers);
+            record.state = self.state;
+            record.done = self.machine.done();
+            record.failed = self.machine.failed();
+            record.total = self.machine.total();
+            record.inputs = self.machine.received();
+            record.workers = running;
+            record.hosts = hosts;
+            record.exit_code = self.exit_code;
+            let after = (record.state, record.done, record.inputs, record.total, record.workers);
+            let changed = before != after || record.waiting != waiting;
+            record.waiting = waiting;
+            changed
+        });
+    }
+
+    fn finish(mut self) {
+        let (state, error) = self.end.take().unwrap_or((CallState::Cancelled, None));
+        self.state = state;
+        self.publish();
+        let record = self.shared.record.borrow().clone();
+        let end = json!({
+            "type": "end", "state": state, "done": record.done, "failed": record.failed,
+            "total": record.total, "error": error,
+        });
+        self.shared.record.send_modify(|record| {
+            record.ended = Some(super::registry::now());
+            (record.workers, record.hosts, record.waiting) = (0, 0, None);
+            record.exit_code = if record.total == Some(1) { record.exit_code } else { None };
+            record.error = error;
+        });
+        self.shared.log.close(event(end));
+        for (_, host) in self.hosts.drain() {
+            let last = Frame::of_u64(Kind::InputsEnd, self.machine.received());
+            if state == CallState::Succeeded && host.exchange.send(last).is_ok() {
+                host.exchange.finish();
+            }
+        }
+        let call = &self.shared.spec.call;
+        let (done, failed, late) =
+            (self.machine.done(), self.machine.failed(), self.machine.late());
+        tracing::info!(call, ?state, done, failed, late, "call ended");
+    }
+}

@@ -1,0 +1,164 @@
+//! The bytes of a call's inputs, from their arrival until each has its output.
+//!
+//! Inputs lie in the chunks they came in. While little waits, chunks stay in memory; past the budget new chunks go to the spill and are read back when their turn comes. A chunk is dropped when all
+//! its inputs are done, so an input that must run again is always still here.
+
+use std::collections::BTreeMap;
+
+use muster_wire::batch::Inputs;
+
+use crate::store::{Blob, Spill, StoreError};
+
+/// Inputs of one call.
+#[derive(Debug)]
+pub struct Queue {
+    chunks: BTreeMap<u64, Chunk>,
+    memory: usize,
+    budget: usize,
+    spill: Spill,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    end: u64,
+    left: u64,
+    /// In memory, whole.
+    inputs: Option<Inputs>,
+    /// The part of `inputs` never taken yet, so that taking in order does not count from the start.
+    rest: Option<Inputs>,
+    blob: Option<Blob>,
+}
+
+impl Queue {
+    /// An empty queue that holds at most about `budget` bytes of waiting inputs in memory.
+    pub fn new(budget: usize, spill: Spill) -> Queue {
+        Queue { chunks: BTreeMap::new(), memory: 0, budget, spill }
+    }
+
+    /// Adds inputs that follow the last ones.
+    pub async fn push(&mut self, inputs: Inputs) -> Result<(), StoreError> {
+        if inputs.is_empty() {
+            return Ok(());
+        }
+        let (first, end, left) = (inputs.first, inputs.end(), inputs.len() as u64);
+        let cost = cost(&inputs);
+        let mut chunk = Chunk { end, left, inputs: None, rest: None, blob: None };
+        if self.memory + cost > self.budget && !self.chunks.is_empty() {
+            chunk.blob = Some(self.spill.put(vec![inputs.to_frame().body]).await?);
+        } else {
+            self.memory += cost;
+            chunk.rest = Some(inputs.clone());
+            chunk.inputs = Some(inputs);
+        }
+        self.chunks.insert(first, chunk);
+        Ok(())
+    }
+
+    /// Takes inputs from `first` on: at least one, at most `count`, and not many more bytes than `bytes`. They stay in the queue until they are
+    /// [`done`](Queue::done).
+    pub async fn take(
+        &mut self,
+        first: u64,
+        count: u64,
+        bytes: usize,
+    ) -> Result<Inputs, StoreError> {
+        let (&start, chunk) = self
+            .chunks
+            .range_mut(..=first)
+            .next_back()
+            .filter(|(_, chunk)| first < chunk.end)
+            .ok_or(StoreError::Damaged(first))?;
+        if chunk.inputs.is_none() {
+            let blob = chunk.blob.as_ref().ok_or(StoreError::Damaged(first))?;
+            let inputs =
+                Inputs::decode(blob.get().await?).map_err(|_| StoreError::Damaged(first))?;
+            self.memory += cost(&inputs);
+            chunk.rest = Some(inputs.clone());
+            chunk.inputs = Some(inputs);
+        }
+        let whole = chunk.inputs.as_ref().ok_or(StoreError::Damaged(first))?;
+        let in_order = chunk.rest.as_ref().is_some_and(|rest| rest.first == first);
+        let mut from = match &chunk.rest {
+            Some(rest) if in_order => rest.clone(),
+            _ => {
+                let mut from = whole.clone();
+                from.split_to((first - start) as usize);
+                from
+            }
+        };
+        let within = from.count_within(bytes).min(count.min(usize::MAX as u64) as usize);
+        let taken = from.split_to(within.max(1));
+        if in_order {
+            chunk.rest = Some(from);
+        }
+        Ok(taken)
+    }
+
+    /// Inputs `first .. end` have their outputs.
+    pub fn done(&mut self, first: u64, end: u64) {
+        let mut at = first;
+        while at < end {
+            let Some((&start, chunk)) = self.chunks.range_mut(..=at).next_back() else { return };
+            let stop = chunk.end.min(end);
+            if stop <= at {
+                return;
+            }
+            chunk.left -= stop - at;
+            if chunk.left == 0
+                && let Some(chunk) = self.chunks.remove(&start)
+                && let Some(inputs) = chunk.inputs
+            {
+                self.memory -= cost(&inputs);
+            }
+            at = stop;
+        }
+    }
+
+    /// Bytes of inputs in memory.
+    pub fn memory(&self) -> usize {
+        self.memory
+    }
+}
+
+fn cost(inputs: &Inputs) -> usize {
+    inputs.item_bytes() + 4 * inputs.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::MemoryStore;
+
+    fn batch(first: u64, count: u64) -> Inputs {
+        let items: Vec<Vec<u8>> =
+            (first..first + count).map(|index| index.to_le_bytes().to_vec()).collect();
+        Inputs::from_items(first, 0, &items)
+    }
+
+    #[tokio::test]
+    async fn inputs_come_out_as_they_went_in_whether_spilled_or_not() {
+        let spill = Spill::new(MemoryStore::default(), u64::MAX);
+        let mut queue = Queue::new(200, spill.clone());
+        for first in (0..100).step_by(10) {
+            queue.push(batch(first, 10)).await.expect("room");
+        }
+        assert!(spill.used() > 0, "ten chunks of 120 bytes do not fit a budget of 200");
+        let mut at = 0;
+        while at < 100 {
+            let taken = queue.take(at, 7, 1 << 20).await.expect("there");
+            assert_eq!(taken, batch(at, taken.len() as u64));
+            at = taken.end();
+        }
+        assert_eq!(queue.take(42, 1, 1).await.expect("kept until done"), batch(42, 1));
+        queue.done(0, 100);
+        assert_eq!((queue.memory(), spill.used()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_byte_bound_never_gives_less_than_one_input() {
+        let mut queue = Queue::new(1000, Spill::new(MemoryStore::default(), u64::MAX));
+        queue.push(batch(0, 4)).await.expect("room");
+        assert_eq!(queue.take(0, 4, 1).await.expect("there").len(), 1);
+        assert_eq!(queue.take(1, 4, 16).await.expect("there").len(), 2);
+    }
+}

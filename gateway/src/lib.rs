@@ -1,0 +1,23 @@
+//! The Muster gateway: HTTP front door, calls, placement, and the links to hosts.
+//!
+//! Read in this order: [`calls`] (what a call is and how it runs), [`fleet`] (where workers go), [`link`] (the way to a host), [`store`] (what does not stay in memory), `http` (the front door).
+
+pub mod calls;
+pub mod fleet;
+pub mod images;
+pub mod link;
+pub mod settings;
+pub mod store;
+pub mod tasks;
+
+/// An error and its sources, in one line for the log.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,129 @@
+//! The way to one host: the agent dialled, now the roles are turned and the gateway is the HTTP/2 client (PROTOCOL.md section 5).
+//!
+//! [`run`] owns the connection: it reads the host's status until the connection ends. [`HostLink`] opens one exchange per call; each is driven by a task of its own that carries frames from and to the call's owner task. A connection that ends takes its exchanges with it,
+//! and each tells its call so. Both directions have bounds: a call that is slow to take what a host sends slows that host's exchange by HTTP/2's flow control, and no other.
+
+mod exchange;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::BodyExt;
+use http_body_util::combinators::BoxBody;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use muster_wire::WireError;
+use muster_wire::frame::{Decoder, Kind};
+use muster_wire::message::{HostStatus, from_json};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+pub use exchange::{Exchange, LinkEvent};
+
+use crate::calls::machine::LinkId;
+use crate::fleet::LinkEvents;
+use crate::tasks::Tasks;
+
+/// The largest HOST_STATUS, in bytes.
+const MAX_STATUS: usize = 1 << 20;
+/// How long a host may be silent on its status stream.
+const STATUS_SILENCE: Duration = Duration::from_secs(20);
+
+/// Why a connection to a host ended.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// HTTP/2 failed.
+    #[error("the connection to the host failed")]
+    Http(#[source] hyper::Error),
+    /// The host broke the protocol.
+    #[error("the host broke the protocol")]
+    Protocol(#[source] WireError),
+    /// The host says nothing any more.
+    #[error("the host said nothing for {} s", STATUS_SILENCE.as_secs())]
+    Silent,
+    /// The host refused a request.
+    #[error("the host answered {0}")]
+    Refused(http::StatusCode),
+    /// This side gave the exchange up.
+    #[error("the exchange was given up")]
+    GivenUp,
+}
+
+type Body = BoxBody<Bytes, LinkError>;
+
+/// A connected host, for those who open exchanges with it.
+#[derive(Debug)]
+pub struct HostLink {
+    /// Names this connection.
+    pub id: LinkId,
+    /// The host's name.
+    pub host: String,
+    requests: http2::SendRequest<Body>,
+    tasks: Tasks,
+}
+
+/// Speaks to a host until its connection ends.
+pub async fn run(
+    id: LinkId,
+    host: String,
+    io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    mut events: LinkEvents,
+    tasks: Tasks,
+) -> Result<(), LinkError> {
+    let (mut requests, connection) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(8 << 20)
+        .initial_connection_window_size(32 << 20)
+        .max_frame_size(1 << 20)
+        .max_send_buf_size(1 << 20)
+        .keep_alive_interval(Duration::from_secs(5))
+        .keep_alive_timeout(Duration::from_secs(15))
+        .keep_alive_while_idle(true)
+        .handshake::<_, Body>(TokioIo::new(io))
+        .await
+        .map_err(LinkError::Http)?;
+    let link = Arc::new(HostLink { id, host, requests: requests.clone(), tasks });
+    let status = async {
+        let response = requests
+            .send_request(request("GET", "/v1/status", empty()))
+            .await
+            .map_err(LinkError::Http)?;
+        if !response.status().is_success() {
+            return Err(LinkError::Refused(response.status()));
+        }
+        let mut body = response.into_body();
+        let mut decoder = Decoder::new(MAX_STATUS);
+        loop {
+            let next = tokio::time::timeout(STATUS_SILENCE, body.frame()).await;
+            let Some(data) = next.map_err(|_| LinkError::Silent)? else { return Ok(()) };
+            if let Ok(data) = data.map_err(LinkError::Http)?.into_data() {
+                decoder.push(&data);
+            }
+            while let Some(frame) = decoder.next_frame().map_err(LinkError::Protocol)? {
+                if frame.kind == Kind::HostStatus {
+                    let mut status: HostStatus =
+                        from_json("HOST_STATUS", &frame.body).map_err(LinkError::Protocol)?;
+                    status.host.clone_from(&link.host);
+                    events.status(&link, status).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        ended = connection => ended.map_err(LinkError::Http),
+        ended = status => ended,
+    }
+}
+
+fn request(method: &str, path: &str, body: Body) -> Request<Body> {
+    Request::builder()
+        .method(method)
+        .uri(format!("http://agent{path}"))
+        .body(body)
+        .expect("method and path are made of plain characters")
+}
+
+fn empty() -> Body {
+    http_body_util::Empty::new().map_err(|never| match never {}).boxed()
+}

@@ -1,0 +1,147 @@
+//! Settings: each is a flag and an environment variable of one name.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+
+use crate::calls::{CallsConfig, LogConfig};
+
+/// The Muster gateway: takes calls over HTTP and spreads them over the hosts that dial it.
+#[derive(Debug, Parser)]
+#[command(name = "muster-gateway", version)]
+pub struct Settings {
+    /// Where to listen, `address:port`; port 0 takes a free one. Addresses that are not loopback need --insecure-listen until TLS is set up in front.
+    #[arg(long, env = "MUSTER_GATEWAY_LISTEN", default_value = "127.0.0.1:8470")]
+    pub listen: SocketAddr,
+
+    /// Listen without TLS on an address that others can reach.
+    #[arg(long, env = "MUSTER_GATEWAY_INSECURE_LISTEN")]
+    pub insecure_listen: bool,
+
+    /// Folder for tokens, the files that clients and agents find the gateway by, and spilled data.
+    #[arg(long, env = "MUSTER_GATEWAY_STATE_DIR")]
+    pub state_dir: PathBuf,
+
+    /// How much spilled data there may be in all, for example 50GiB; past it, uploads wait.
+    #[arg(long, env = "MUSTER_GATEWAY_SPILL_LIMIT", default_value = "50GiB", value_parser = bytes)]
+    pub spill_limit: u64,
+
+    /// How many bytes of waiting inputs one call holds in memory before more is spilled.
+    #[arg(long, env = "MUSTER_GATEWAY_QUEUE_MEMORY", default_value = "16MiB", value_parser = bytes)]
+    pub queue_memory: u64,
+
+    /// How many bytes of events one call holds in memory before older ones are spilled.
+    #[arg(long, env = "MUSTER_GATEWAY_LOG_MEMORY", default_value = "8MiB", value_parser = bytes)]
+    pub log_memory: u64,
+
+    /// How many bytes of prints are kept for one call; what was read already makes room for more.
+    #[arg(long, env = "MUSTER_GATEWAY_PRINT_LIMIT", default_value = "1GiB", value_parser = bytes)]
+    pub print_limit: u64,
+
+    /// How many calls there may be at once; more are refused.
+    #[arg(long, env = "MUSTER_GATEWAY_MAX_CALLS", default_value_t = 10_000)]
+    pub max_calls: usize,
+
+    /// How long a foreground call goes on when nobody reads its events, for example 5min.
+    #[arg(long, env = "MUSTER_GATEWAY_GRACE", default_value = "5min", value_parser = humantime::parse_duration)]
+    pub grace: Duration,
+
+    /// How long the events of a foreground call are kept after its end.
+    #[arg(long, env = "MUSTER_GATEWAY_KEEP_FOREGROUND", default_value = "1h", value_parser = humantime::parse_duration)]
+    pub keep_foreground: Duration,
+
+    /// How many ended foreground calls are kept; older ones go first.
+    #[arg(long, env = "MUSTER_GATEWAY_KEEP_FOREGROUND_CALLS", default_value_t = 1_000)]
+    pub keep_foreground_calls: usize,
+
+    /// How long the events of a background call are kept after its end.
+    #[arg(long, env = "MUSTER_GATEWAY_KEEP_BACKGROUND", default_value = "7days", value_parser = humantime::parse_duration)]
+    pub keep_background: Duration,
+
+    /// How long open answers may go on after the gateway was asked to stop.
+    #[arg(long, env = "MUSTER_GATEWAY_STOP_GRACE", default_value = "5s", value_parser = humantime::parse_duration)]
+    pub stop_grace: Duration,
+
+    /// Print the settings and exit.
+    #[arg(long)]
+    pub print_config: bool,
+}
+
+impl Settings {
+    /// What is wrong with the settings together, if anything.
+    pub fn mistakes(&self) -> Vec<String> {
+        let mut mistakes = Vec::new();
+        if !self.listen.ip().is_loopback() && !self.insecure_listen {
+            mistakes.push(format!(
+                "--listen {} can be reached by others without TLS; put TLS in front and listen on loopback, or add --insecure-listen",
+                self.listen
+            ));
+        }
+        if self.max_calls == 0 {
+            mistakes.push("--max-calls 0 would refuse every call; give at least 1".to_owned());
+        }
+        mistakes
+    }
+
+    /// The part that calls need.
+    pub fn calls(&self) -> CallsConfig {
+        CallsConfig {
+            max_calls: self.max_calls,
+            queue_bytes: usize::try_from(self.queue_memory).unwrap_or(usize::MAX),
+            log: LogConfig {
+                memory_bytes: usize::try_from(self.log_memory).unwrap_or(usize::MAX),
+                print_bytes: self.print_limit,
+            },
+            grace: self.grace,
+            keep_foreground: self.keep_foreground,
+            keep_foreground_calls: self.keep_foreground_calls,
+            keep_background: self.keep_background,
+        }
+    }
+}
+
+/// A size such as `200MiB`, `2GB` or `4096`.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "kib" | "k" => 1 << 10,
+        "mib" | "m" => 1 << 20,
+        "gib" | "g" => 1 << 30,
+        "tib" | "t" => 1 << 40,
+        _ => return Err(format!("{text}: unknown unit; use B, KiB, MiB, GiB, TiB, KB, MB or GB")),
+    };
+    let number: f64 = number.parse().map_err(|_| format!("{text}: give a size such as 200MiB"))?;
+    Ok((number * factor as f64) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_carry_units() {
+        assert_eq!(bytes("200MiB"), Ok(200 << 20));
+        assert_eq!(bytes("1.5 GiB"), Ok(3 << 29));
+        assert_eq!(bytes("12"), Ok(12));
+        assert!(bytes("12 parsecs").is_err());
+        assert!(bytes("MiB").is_err());
+    }
+
+    #[test]
+    fn an_address_others_can_reach_is_refused_without_the_flag() {
+        let parse = |args: &[&str]| {
+            let args = ["gateway", "--state-dir", "/x"].iter().chain(args).copied();
+            Settings::try_parse_from(args).expect("parses").mistakes()
+        };
+        assert!(parse(&[]).is_empty());
+        assert_eq!(parse(&["--listen", "0.0.0.0:1"]).len(), 1);
+        assert!(parse(&["--listen", "0.0.0.0:1", "--insecure-listen"]).is_empty());
+    }
+}

@@ -1,0 +1,78 @@
+//! Where bytes go that should not stay in memory: sealed segments of event logs, and inputs that wait.
+//!
+//! A *blob* is written once, read any number of times, and removed. The call that made it is its only writer. [`DirStore`] keeps blobs as
+//! files; [`MemoryStore`] keeps them in a map, for tests. Both pass the same contract suite. Blobs of this version do not survive a restart of the gateway: the directory is emptied at start.
+//!
+//! Writing and reading block on the disk, so they run on the blocking pool. [`Spill`] bounds what is stored: past its limit a writer waits
+//! until other blobs are removed.
+
+mod dir;
+mod memory;
+mod spill;
+
+pub use dir::DirStore;
+pub use memory::MemoryStore;
+pub use spill::{Blob, Spill};
+
+use bytes::Bytes;
+
+/// Why a blob could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The disk is full.
+    #[error("no space left in the spill directory")]
+    Full,
+    /// The blob is gone, or is not what was written.
+    #[error("blob {0} is missing or damaged")]
+    Damaged(u64),
+    /// Anything else.
+    #[error("the spill directory failed")]
+    Io(#[source] std::io::Error),
+}
+
+/// Keeps blobs by number. Calls may block.
+pub trait Store: Send + Sync + 'static {
+    /// Writes a blob: the concatenation of `parts`.
+    fn put(&self, id: u64, parts: &[Bytes]) -> Result<(), StoreError>;
+    /// Reads a blob back, whole, and checks that it is what was written.
+    fn get(&self, id: u64) -> Result<Bytes, StoreError>;
+    /// Removes a blob; one that is not there is no error.
+    fn remove(&self, id: u64);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contract(store: &dyn Store) {
+        let parts = [Bytes::from_static(b"one "), Bytes::from_static(b"two")];
+        store.put(7, &parts).expect("there is room");
+        assert_eq!(&store.get(7).expect("just written")[..], b"one two");
+        store.remove(7);
+        assert!(matches!(store.get(7), Err(StoreError::Damaged(7))));
+        store.remove(7);
+        store.put(8, &[]).expect("an empty blob is a blob");
+        assert!(store.get(8).expect("just written").is_empty());
+    }
+
+    #[test]
+    fn both_stores_keep_the_contract() {
+        let folder = tempfile::tempdir().expect("temp dir");
+        contract(&DirStore::open(folder.path().join("spill")).expect("opens"));
+        contract(&MemoryStore::default());
+    }
+
+    #[test]
+    fn a_flipped_bit_on_disk_is_found() {
+        let folder = tempfile::tempdir().expect("temp dir");
+        let path = folder.path().join("spill");
+        let store = DirStore::open(path.clone()).expect("opens");
+        store.put(1, &[Bytes::from_static(b"precious")]).expect("there is room");
+        let file =
+            std::fs::read_dir(&path).expect("dir").next().expect("one").expect("entry").path();
+        let mut bytes = std::fs::read(&file).expect("readable");
+        bytes[3] ^= 1;
+        std::fs::write(&file, bytes).expect("writable");
+        assert!(matches!(store.get(1), Err(StoreError::Damaged(1))));
+    }
+}

@@ -1,0 +1,131 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use super::{Store, StoreError};
+
+/// Hands out blobs of a store, up to a number of bytes in all. Cheap to clone.
+#[derive(Clone)]
+pub struct Spill {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Box<dyn Store>,
+    limit: u64,
+    used: AtomicU64,
+    next: AtomicU64,
+    freed: Notify,
+}
+
+/// A stored blob; dropping the last clone removes it.
+#[derive(Clone)]
+pub struct Blob {
+    inner: Arc<BlobInner>,
+}
+
+struct BlobInner {
+    id: u64,
+    bytes: u64,
+    spill: Arc<Inner>,
+}
+
+impl Spill {
+    /// Blobs in `store`, at most `limit` bytes of them.
+    pub fn new(store: impl Store, limit: u64) -> Spill {
+        let inner = Inner {
+            store: Box::new(store),
+            limit,
+            used: AtomicU64::new(0),
+            next: AtomicU64::new(0),
+            freed: Notify::new(),
+        };
+        Spill { inner: Arc::new(inner) }
+    }
+
+    /// Bytes stored now.
+    pub fn used(&self) -> u64 {
+        self.inner.used.load(Ordering::Relaxed)
+    }
+
+    /// Whether another writer would have to wait.
+    pub fn is_full(&self) -> bool {
+        self.used() >= self.inner.limit
+    }
+
+    /// Waits until there is room again.
+    pub async fn room(&self) {
+        loop {
+            let freed = self.inner.freed.notified();
+            if !self.is_full() {
+                return;
+            }
+            freed.await;
+        }
+    }
+
+    /// Stores `parts` as one blob, on the blocking pool. Does not wait for room: callers bound what they write by [`room`](Spill::room).
+    pub async fn put(&self, parts: Vec<Bytes>) -> Result<Blob, StoreError> {
+        let inner = self.inner.clone();
+        let written = tokio::task::spawn_blocking(move || {
+            let id = inner.next.fetch_add(1, Ordering::Relaxed);
+            let bytes = parts.iter().map(|part| part.len() as u64).sum();
+            inner.store.put(id, &parts)?;
+            inner.used.fetch_add(bytes, Ordering::Relaxed);
+            Ok(Blob { inner: Arc::new(BlobInner { id, bytes, spill: inner }) })
+        });
+        written.await.unwrap_or_else(|error| Err(StoreError::Io(std::io::Error::other(error))))
+    }
+}
+
+impl Blob {
+    /// Reads it back, on the blocking pool.
+    pub async fn get(&self) -> Result<Bytes, StoreError> {
+        let inner = self.inner.clone();
+        let read = tokio::task::spawn_blocking(move || inner.spill.store.get(inner.id));
+        read.await.unwrap_or_else(|error| Err(StoreError::Io(std::io::Error::other(error))))
+    }
+}
+
+impl Drop for BlobInner {
+    fn drop(&mut self) {
+        self.spill.store.remove(self.id);
+        self.spill.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.spill.freed.notify_waiters();
+    }
+}
+
+impl std::fmt::Debug for Blob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Blob({}, {} bytes)", self.inner.id, self.inner.bytes)
+    }
+}
+
+impl std::fmt::Debug for Spill {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Spill({} of {} bytes)", self.used(), self.inner.limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::MemoryStore;
+
+    #[tokio::test]
+    async fn dropping_a_blob_gives_its_room_to_a_writer_that_waits() {
+        let spill = Spill::new(MemoryStore::default(), 4);
+        let blob = spill.put(vec![Bytes::from_static(b"1234")]).await.expect("room");
+        assert!(spill.is_full());
+        let waiting = tokio::spawn({
+            let spill = spill.clone();
+            async move { spill.room().await }
+        });
+        assert_eq!(&blob.get().await.expect("there")[..], b"1234");
+        drop(blob);
+        waiting.await.expect("woken");
+        assert_eq!(spill.used(), 0);
+    }
+}
