@@ -1,11 +1,14 @@
 //! The Muster gateway: HTTP front door, calls, placement, and the links to hosts.
 //!
-//! Read in this order: [`calls`] (what a call is and how it runs), [`fleet`] (where workers go), [`link`] (the way to a host), [`store`] (what does not stay in memory), `http` (the front door).
+//! Read in this order: [`calls`] (what a call is and how it runs), [`fleet`] (where workers go), [`link`] (the way to a host), [`store`] (what does not stay in memory), [`http`] (the front door), [`auth`] (tokens).
 
+pub mod auth;
 pub mod calls;
 pub mod fleet;
+pub mod http;
 pub mod images;
 pub mod link;
+pub mod service_files;
 pub mod settings;
 pub mod store;
 pub mod tasks;

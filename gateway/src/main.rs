@@ -1,1 +1,159 @@
-fn main() {}
+//! The gateway's process: settings, start, and the order of stopping.
+
+use std::fs::{self, File, TryLockError};
+use std::os::unix::fs::DirBuilderExt;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use muster_gateway::auth::Tokens;
+use muster_gateway::calls::Calls;
+use muster_gateway::fleet::Fleet;
+use muster_gateway::http::{self, Front, ServerConfig};
+use muster_gateway::service_files;
+use muster_gateway::settings::Settings;
+use muster_gateway::store::{DirStore, Spill};
+use muster_gateway::tasks::Tasks;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// How the process ends.
+enum Exit {
+    /// Asked to, and did.
+    Stopped = 0,
+    /// Settings that cannot be used.
+    BadSettings = 64,
+    /// Could not start, or a critical task ended.
+    Failed = 70,
+}
+
+/// How long tasks may take to end after they were asked to.
+const TASKS_END: Duration = Duration::from_secs(5);
+
+fn main() -> ExitCode {
+    let settings = match Settings::try_parse() {
+        Ok(settings) => settings,
+        Err(error) => {
+            let code = if error.use_stderr() { Exit::BadSettings } else { Exit::Stopped };
+            let _ = error.print();
+            return ExitCode::from(code as u8);
+        }
+    };
+    let mistakes = settings.mistakes();
+    if !mistakes.is_empty() {
+        mistakes.iter().for_each(|mistake| eprintln!("muster-gateway: {mistake}"));
+        return ExitCode::from(Exit::BadSettings as u8);
+    }
+    if settings.print_config {
+        println!("{settings:#?}");
+        return ExitCode::from(Exit::Stopped as u8);
+    }
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    match run(settings) {
+        Ok(exit) => ExitCode::from(exit as u8),
+        Err(error) => {
+            eprintln!("muster-gateway: {error:#}");
+            ExitCode::from(Exit::Failed as u8)
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(settings: Settings) -> anyhow::Result<Exit> {
+    let folder = &settings.state_dir;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| format!("could not make the state folder {}", folder.display()))?;
+    let lock = File::create(folder.join("lock")).context("could not make the lock file")?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            bail!("another gateway uses the state folder {}; stop it first", folder.display())
+        }
+        Err(TryLockError::Error(error)) => {
+            return Err(error).context("could not lock the state folder");
+        }
+    }
+    let (tokens, first) = Tokens::open(folder)?;
+    let store = DirStore::open(folder.join("spill")).context("could not make the spill folder")?;
+    let metrics =
+        PrometheusBuilder::new().install_recorder().context("could not set up metrics")?;
+    let listener = TcpListener::bind(settings.listen)
+        .await
+        .with_context(|| format!("could not listen on {}", settings.listen))?;
+    let url = format!("http://{}", listener.local_addr().context("no address to listen on")?);
+
+    let tasks = Tasks::new();
+    let fleet = Fleet::start(&tasks);
+    let spill = Spill::new(store, settings.spill_limit);
+    let calls = Calls::start(settings.calls(), fleet.clone(), spill, &tasks);
+    let (ready, is_ready) = watch::channel(true);
+    let front = Front {
+        calls: calls.clone(),
+        fleet,
+        tokens: Arc::new(tokens),
+        ready: is_ready,
+        tasks: tasks.clone(),
+        metrics,
+    };
+    let config = ServerConfig { grace: settings.stop_grace, ..ServerConfig::default() };
+    tasks.spawn_critical("http", http::serve(listener, http::router(front), tasks.clone(), config));
+
+    for name in
+        service_files::write(folder, &url, first).context("could not write the service files")?
+    {
+        tracing::warn!(
+            name,
+            "the token of this file is lost; remove tokens.json and start again to make new ones"
+        );
+    }
+    tracing::info!(url, "listening");
+    println!("muster-gateway: listening on {url}");
+    stop_when_asked(&settings, &calls, &ready, &tasks).await
+}
+
+/// The order of stopping: not ready; refuse new calls; let running ones end within the grace period; cancel the rest and stop every
+/// task; the state folder's lock goes with the process. A second signal exits at once.
+async fn stop_when_asked(
+    settings: &Settings,
+    calls: &Calls,
+    ready: &watch::Sender<bool>,
+    tasks: &Tasks,
+) -> anyhow::Result<Exit> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let asked = tokio::select! {
+        _ = terminate.recv() => true,
+        _ = interrupt.recv() => true,
+        () = tasks.stopping() => false,
+    };
+    let stop = async {
+        tracing::info!("stopping");
+        ready.send_replace(false);
+        calls.refuse();
+        let _ = tokio::time::timeout(settings.stop_grace, calls.idle()).await;
+        tasks.stop();
+        let ended = tokio::time::timeout(settings.stop_grace + TASKS_END, tasks.ended()).await;
+        if ended.is_err() {
+            tracing::warn!("some tasks did not end in time");
+        }
+        tracing::info!("stopped");
+    };
+    tokio::select! {
+        () = stop => {}
+        _ = terminate.recv() => tracing::warn!("second signal, exiting at once"),
+        _ = interrupt.recv() => tracing::warn!("second signal, exiting at once"),
+    }
+    Ok(if asked { Exit::Stopped } else { Exit::Failed })
+}

@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -51,6 +52,7 @@ struct Registry {
     spill: Spill,
     tasks: Tasks,
     calls: Mutex<Table>,
+    refusing: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -138,6 +140,7 @@ impl Calls {
             spill,
             tasks: tasks.clone(),
             calls: Mutex::default(),
+            refusing: AtomicBool::new(false),
         });
         let calls = Calls { shared };
         tasks.spawn_critical("forget calls", calls.clone().forget());
@@ -146,7 +149,7 @@ impl Calls {
 
     /// Admits a call, or says why not. Its owner task has started when this returns.
     pub async fn create(&self, new: NewCall) -> Result<Created, AdmitError> {
-        if self.shared.tasks.is_stopping() {
+        if self.shared.refusing.load(Ordering::Relaxed) || self.shared.tasks.is_stopping() {
             return Err(AdmitError::Stopping);
         }
         let key = new.key.clone().map(|key| (new.owner.clone(), key));
@@ -197,6 +200,19 @@ impl Calls {
         };
         self.shared.tasks.spawn(owner::run(start));
         Ok(Created::New(handle))
+    }
+
+    /// Admits no more calls.
+    pub fn refuse(&self) {
+        self.shared.refusing.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until every call has ended.
+    pub async fn idle(&self) {
+        for call in self.handles() {
+            let mut record = call.shared.record.subscribe();
+            let _ = record.wait_for(|record| record.state.is_end()).await;
+        }
     }
 
     /// The call with this id.
