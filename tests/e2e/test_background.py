@@ -119,7 +119,7 @@ def test_cancel_ends_it_and_its_containers(service):
     until("one has finished", lambda: service.api.call(call.id)["done"] >= 1)
     call.cancel()
     until("it is cancelled", lambda: call.status().state == "cancelled", 10)
-    until("its containers are gone", lambda: not service.agents[0].workers(call.id), 10)
+    until("its containers are gone", lambda: service.agents[0].busy() == 0, 10)
     call.cancel()
     with pytest.raises(muster.Cancelled) as caught:
         list(call.results())

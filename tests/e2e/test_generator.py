@@ -71,7 +71,7 @@ def test_closing_or_dropping_it_cancels_the_call(service, how):
         outputs = None
         gc.collect()
     until("the call is cancelled", lambda: service.api.call(call)["state"] == "cancelled", 10)
-    until("its containers are gone", lambda: not service.agents[0].workers(call), 10)
+    until("its containers are gone", lambda: service.agents[0].busy() == 0, 10)
     assert list(outputs or ()) == [], "a closed generator has nothing more to give"
 
 

@@ -1,22 +1,29 @@
 """Ctrl-C cancels the call; no signal handler is ever replaced."""
 
+import re
 import signal
 import time
 
 import pytest
 from harness import small_map, until
+from harness.docker import inspect
 
 
 def _newest(service):
     return service.api.calls()[0]["id"]
 
 
+def _containers(running):
+    """The containers the function says it runs in: a container's host name is the beginning of its id."""
+    return re.findall(r"running in (\w+)\.", running.stdout.decode())
+
+
 ENDLESS = """
-import signal, time, muster
+import platform, signal, time, muster
 
 def run(x):
     {ignore}
-    print("running", flush=True)
+    print(f"running in {{platform.node()}}.")
     time.sleep(600)
 
 options = dict(func_ram=0.25, spinner=False)
@@ -39,12 +46,13 @@ except KeyboardInterrupt:
 )
 def test_ctrl_c_cancels_the_call_and_its_containers_are_gone_within_ten_seconds(script, service, call, ignore):
     running = script(ENDLESS.format(call=call, ignore=ignore))
-    running.wait_for(b"running\n")
+    until("both workers run", lambda: len(_containers(running)) == 2)
     call_id = _newest(service)
-    assert service.agents[0].workers(call_id)
+    names = _containers(running)
+    assert all(inspect(name) for name in names)
     running.interrupt()
     start = time.monotonic()
-    until("its containers are gone", lambda: not service.agents[0].workers(call_id), 10)
+    until("its containers are gone", lambda: not any(inspect(name) for name in names), 10)
     assert running.end(10 - (time.monotonic() - start) + 1) in (-signal.SIGINT, 130)
     assert b"KeyboardInterrupt came out" in running.stdout
     until("the call is cancelled", lambda: service.api.call(call_id)["state"] == "cancelled", 5)

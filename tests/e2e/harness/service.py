@@ -86,9 +86,13 @@ class Agent:
 
         until(f"{self.name} has given back all its room", idle, seconds)
 
-    def workers(self, call=None):
-        """The names of its containers; with `call`, only those of that call."""
-        return containers(self.label, *([f"muster.call={call}"] if call else []))
+    def busy(self):
+        """How many workers calls have on it now, by its own count."""
+        return self.status()["workers"]
+
+    def containers(self):
+        """The names of its containers, warm and used."""
+        return containers(self.label)
 
     def terminate(self):
         self.daemon.terminate()
@@ -139,10 +143,19 @@ class Service:
     def start(self):
         KNOWN.append(self)
         self.state.mkdir(parents=True)
+        return self._start_gateway("127.0.0.1:0")
+
+    def restart_gateway(self, listen):
+        """Stops the gateway and starts it again at the address it had."""
+        self._stop_gateway()
+        (self.state / "service.json").unlink(missing_ok=True)
+        self._start_gateway(listen)
+
+    def _start_gateway(self, listen):
         self.gateway = Daemon(
             [
                 programs() / "muster-gateway",
-                "--listen", "127.0.0.1:0",
+                "--listen", listen,
                 "--state-dir", self.state,
                 *self.gateway_arguments,
             ],

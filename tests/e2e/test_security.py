@@ -1,0 +1,235 @@
+"""What a container may do and reach, found out from the inside by ordinary calls."""
+
+import ctypes
+import errno
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import redirect_stdout
+
+import pytest
+from harness import small_map, until
+from harness.docker import docker, inspect
+
+
+@pytest.mark.smoke
+def test_the_probe_finds_the_whole_posture(service):
+    def probe(_):
+        with open("/proc/self/status") as file:
+            status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+        libc = ctypes.CDLL(None, use_errno=True)
+
+        def error_of(call, *arguments):
+            ctypes.set_errno(0)
+            return ctypes.get_errno() if call(*arguments) == -1 else 0
+
+        def error_in(action):
+            try:
+                action()
+            except OSError as error:
+                return error.errno
+            return 0
+
+        io_uring_setup = 425
+        bpf, keyctl, unshare_user = 321, 250, 0x10000000
+        return {
+            "ids": (os.getuid(), os.getgid(), os.geteuid(), os.getgroups()),
+            "capabilities": [int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")],
+            "no new privileges": status["NoNewPrivs"],
+            "seccomp": status["Seccomp"],
+            "io_uring": error_of(libc.syscall, io_uring_setup, 8, ctypes.create_string_buffer(256)),
+            "bpf": error_of(libc.syscall, bpf, 0, None, 0),
+            "keyctl": error_of(libc.syscall, keyctl, 0, 0, 0, 0, 0),
+            "vsock": error_in(lambda: socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM).close()),
+            "user namespace": error_of(libc.unshare, unshare_user),
+            "mknod": error_in(lambda: os.mknod("/tmp/device", 0o20600, os.makedev(1, 3))),
+            "root": error_in(lambda: open("/file", "w")),
+            "etc": error_in(lambda: open("/etc/file", "w")),
+            "runner": error_in(lambda: open("/.muster/runner/file", "w")),
+            "sysctl": error_in(lambda: open("/proc/sys/kernel/hostname", "w").write("x")),
+            "cgroup": [os.path.join(f, n) for f, _, names in os.walk("/sys/fs/cgroup") for n in names[:1]
+                       if os.access(os.path.join(f, n), os.W_OK)],
+            "devices": sorted(os.listdir("/dev")),
+            "processes": sorted(int(name) for name in os.listdir("/proc") if name.isdigit()),
+            "docker socket": os.path.exists("/var/run/docker.sock") or os.path.exists("/run/docker.sock"),
+            "environment": dict(os.environ),
+        }  # fmt: skip
+
+    (found,) = small_map(probe, [0])
+    uid, gid, effective, groups = found["ids"]
+    assert uid == effective != 0 and gid != 0 and 0 not in groups
+    assert found["capabilities"] == [0] * 5
+    assert found["no new privileges"] == "1"
+    assert found["seccomp"] == "2"
+    for what in ("io_uring", "bpf", "keyctl"):
+        assert found[what] in (errno.EPERM, errno.ENOSYS), what
+    assert found["vsock"] in (errno.EPERM, errno.EAFNOSUPPORT)
+    assert found["user namespace"] == errno.EPERM
+    assert found["mknod"] == errno.EPERM
+    for what in ("root", "etc", "runner", "sysctl"):
+        assert found[what] in (errno.EROFS, errno.EACCES), what
+    assert found["cgroup"] == []
+    assert not {"sda", "vda", "mem", "kmsg", "fuse", "kvm"} & set(found["devices"])
+    assert len(found["processes"]) <= 4, "only our own processes can be seen"
+    assert not found["docker socket"]
+    # No credential of the fleet is inside.
+    text = repr(found["environment"])
+    assert service.token not in text and "muster_" not in text
+
+
+def test_two_workers_have_users_of_their_own(service):
+    def who(_):
+        import time
+
+        time.sleep(0.7)
+        return os.uname().nodename, os.getuid()
+
+    answers = set(small_map(who, range(2)))
+    assert len({node for node, _ in answers}) == len({uid for _, uid in answers}) == 2
+
+
+def test_docker_agrees_with_the_hardening_list(service):
+    def node(_):
+        import platform
+        import time
+
+        print(platform.node(), flush=True)
+        time.sleep(600)
+
+    seen = threading.Event()
+
+    class Watch(io.StringIO):
+        def write(self, text):
+            count = super().write(text)
+            if "\n" in self.getvalue():
+                seen.set()
+            return count
+
+    before, sys.stdout = sys.stdout, Watch()
+    try:
+        outputs = small_map(node, [0], generator=True)
+        assert seen.wait(20)
+        name = sys.stdout.getvalue().strip()
+    finally:
+        sys.stdout = before
+    container = inspect(name)
+    outputs.close()
+    host, config = container["HostConfig"], container["Config"]
+    assert config["Labels"]["muster.agent"] == service.agents[0].name
+    assert config["User"] not in ("", "0", "root")
+    assert host["CapDrop"] == ["ALL"] and not host["CapAdd"]
+    assert "no-new-privileges" in host["SecurityOpt"][0]
+    assert not host["Privileged"] and host["ReadonlyRootfs"]
+    assert host["IpcMode"] == "private" and host["PidMode"] == "" and host["UTSMode"] == ""
+    assert host["CgroupnsMode"] == "private"
+    assert host["NetworkMode"] not in ("host", "default", "bridge")
+    assert host["PidsLimit"] == 1024 and host["OomScoreAdj"] == 500
+    assert {limit["Name"]: limit["Hard"] for limit in host["Ulimits"]} == {"nofile": 65536, "core": 0}
+    assert host["LogConfig"]["Type"] == "none" and host["RestartPolicy"]["Name"] in ("", "no")
+    assert not host["Devices"] and not host["Binds"]
+    assert all(not mount["RW"] for mount in container["Mounts"] if mount["Type"] == "bind")
+
+
+@pytest.fixture
+def reachable_by_a_plain_container():
+    """A listener on every address of this host, a link-local one among them, where a cloud's metadata would be."""
+    address = "169.254.77.77"
+    subprocess.run(["ip", "address", "add", f"{address}/32", "dev", "lo"], check=True, timeout=10)
+    try:
+        with socket.create_server(("0.0.0.0", 0)) as server:
+            server.listen()
+            yield server.getsockname()[1], address, server
+    finally:
+        subprocess.run(["ip", "address", "del", f"{address}/32", "dev", "lo"], check=True, timeout=10)
+
+
+def _addresses_of_this_host():
+    text = subprocess.run(["ip", "-4", "-o", "address"], capture_output=True, text=True, check=True, timeout=10).stdout
+    return sorted({line.split()[3].split("/")[0] for line in text.splitlines()} - {"127.0.0.1"})
+
+
+@pytest.mark.deadline(90)
+def test_the_host_the_gateway_and_metadata_addresses_cannot_be_reached(service, reachable_by_a_plain_container):
+    port, link_local, server = reachable_by_a_plain_container
+    gateway_port = int(service.url.rpartition(":")[2])
+    addresses = _addresses_of_this_host()
+    assert link_local in addresses and len(addresses) >= 2
+    targets = [(address, number) for address in addresses for number in (port, gateway_port)]
+    targets += [("127.0.0.1", gateway_port), ("127.0.0.1", port), ("169.254.169.254", 80)]
+
+    def reach(targets):
+        import threading
+
+        reached = []
+
+        def attempt(target):
+            try:
+                socket.create_connection(target, 3).close()
+                reached.append(target)
+            except OSError:
+                pass
+
+        threads = [threading.Thread(target=attempt, args=(target,)) for target in targets]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return reached
+
+    # The listener is there: from here it answers.
+    assert set(reach([(address, port) for address in addresses])) == {(address, port) for address in addresses}
+    assert small_map(reach, [targets]) == [[]]
+
+
+@pytest.mark.deadline(60)
+def test_other_containers_cannot_be_reached(service):
+    """One worker listens on all its addresses and says which they are; another one tries to get through to it."""
+    arrived = []
+
+    def inputs():
+        yield None
+        stream = sys.stdout
+        assert isinstance(stream, io.StringIO)
+        until("the listener has said where it is", lambda: "\n" in stream.getvalue(), 20)
+        address, port = stream.getvalue().split()
+        arrived.append(address)
+        yield address, int(port)
+
+    def run(target):
+        if target is None:
+            with socket.create_server(("0.0.0.0", 0)) as server:
+                server.settimeout(8)
+                print(socket.gethostbyname(socket.gethostname()), server.getsockname()[1], flush=True)
+                try:
+                    server.accept()
+                except TimeoutError:
+                    return "nobody came"
+                return "somebody came"
+        try:
+            socket.create_connection(target, 3).close()
+        except OSError as error:
+            return type(error).__name__
+        return "reached"
+
+    with redirect_stdout(io.StringIO()):
+        listener, visitor = small_map(run, inputs())
+    assert listener == "nobody came"
+    assert visitor == "TimeoutError" or visitor.endswith("Error")
+    assert arrived and not arrived[0].startswith("127.")
+
+
+def test_a_user_cannot_ask_for_more_than_an_image(service):
+    """What reaches the engine cannot be steered: the whole request has no field for it."""
+    for field in ("privileged", "binds", "volumes", "devices", "cap_add", "network", "security_opt", "runtime", "user"):
+        body = json.dumps({"command": ["true"], field: True}).encode()
+        status, _, _ = service.api.request("POST", "/v1/calls", body, {"Content-Type": "application/json"})
+        assert status == 400, field
+
+
+def test_no_container_of_ours_publishes_a_port(service):
+    text = docker("ps", "--filter", f"label={service.agents[0].label}", "--format", "{{.Ports}}")
+    assert text.split() == []
