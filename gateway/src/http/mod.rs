@@ -1,0 +1,171 @@
+//! The HTTP front: everything a client, a scraper or an agent says to the gateway comes in here, and HTTP's types stay here.
+//!
+//! **Problem.** Clients are `curl`, the SDK, and whatever else speaks HTTP/1.1 or HTTP/2. They send calls whole or in
+//! streams of any length, read events in three forms, and make every mistake there is; each must be told what is wrong
+//! and what to do. None of them may hold up a call or fill our memory.
+//!
+//! **Path of a request.** [`server`] (connections, their limits and timers) → [`router`] → `dispatch`: [`guard`] (size,
+//! host, origin), the route's line in [`routes`], the token, and only then the body → the route's own file:
+//! - [`create`], [`inputs`], [`feed`]: bodies become calls. [`call_request`] over [`fields`], [`json_inputs`] and [`query`]
+//!   read what users write; they are pure. [`request_body`] reads bodies with limits.
+//! - [`events`]: a call's log becomes a stream, in the form [`accept`] chose, by [`render_json`] or [`render_frames`].
+//! - [`run`] over [`run_output`]: the one-liner. [`records`], [`hosts`], [`health`]: the small answers, and the agents' door.
+//! - [`problem`]: every error becomes its status here and nowhere else.
+//!
+//! **Who owns what.** Nothing is owned here: calls and hosts belong to their own tasks, and a request holds handles. The body
+//! of an answer owns its reader of the log; when the client goes, hyper drops the body, and the call knows. The inputs of a
+//! request whose answer streams already are moved by a task of their own.
+//!
+//! **Back-pressure.** A body is read only as fast as its call takes inputs; a log is read only as fast as its client reads.
+//!
+//! **Failures.** Before the answer begins: a problem. After: the stream ends with `end` whenever the call does; a body of
+//! inputs that makes no sense cancels its call; one that breaks off leaves it, as its client may come back.
+//!
+//! **Not here.** What calls and hosts are, TLS, the dashboard.
+
+mod accept;
+mod call_request;
+mod create;
+mod events;
+mod feed;
+mod fields;
+mod guard;
+mod health;
+mod hosts;
+mod inputs;
+mod json_inputs;
+pub mod problem;
+mod query;
+mod records;
+mod render_frames;
+mod render_json;
+mod request_body;
+pub mod routes;
+mod run;
+mod run_output;
+pub mod server;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::extract::rejection::RawPathParamsRejection;
+use axum::extract::{RawPathParams, Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::watch;
+
+use self::problem::{Code, Problem};
+use self::routes::{Action, ROUTES, Route};
+use crate::auth::{Identity, Tokens};
+use crate::calls::Calls;
+use crate::fleet::Fleet;
+use crate::tasks::Tasks;
+
+pub use self::server::{ServerConfig, serve};
+
+/// What requests need. Cheap to clone.
+#[derive(Clone)]
+pub struct Front {
+    /// All calls.
+    pub calls: Calls,
+    /// All hosts.
+    pub fleet: Fleet,
+    /// Who may do what.
+    pub tokens: Arc<Tokens>,
+    /// Whether the gateway takes work.
+    pub ready: watch::Receiver<bool>,
+    /// Where tasks start.
+    pub tasks: Tasks,
+    /// What `/metrics` shows.
+    pub metrics: PrometheusHandle,
+}
+
+/// Every route of [`ROUTES`].
+pub fn router(front: Front) -> Router {
+    let paths: BTreeSet<&'static str> = ROUTES.iter().map(|route| route.path).collect();
+    let mut router = Router::new();
+    for path in paths {
+        let handler = move |State(front): State<Front>,
+                            params: Result<RawPathParams, RawPathParamsRejection>,
+                            request: Request| async move {
+            let id = params
+                .ok()
+                .and_then(|params| params.iter().next().map(|(_, value)| value.to_owned()));
+            dispatch(&front, path, id.unwrap_or_default(), request).await
+        };
+        router = router.route(path, any(handler));
+    }
+    router.fallback(unknown_route).with_state(front)
+}
+
+async fn dispatch(front: &Front, path: &str, id: String, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let checked = guard::check(&parts).and_then(|()| {
+        let route = routes::find(path, &parts.method)
+            .ok_or_else(|| Problem::method_not_allowed(&parts.method, &routes::allowed(path)))?;
+        let who = guard::authorise(&parts.headers, route.access, &front.tokens, unix_s())?;
+        Ok((route, who))
+    });
+    let answer = match checked {
+        Ok((route, who)) => act(front, route, who, &id, Request::from_parts(parts, body)).await,
+        Err(problem) => Err(problem),
+    };
+    answer.unwrap_or_else(|problem| {
+        metrics::counter!("muster_http_problems_total", "code" => problem.code().to_owned())
+            .increment(1);
+        problem.into_response()
+    })
+}
+
+async fn act(
+    front: &Front,
+    route: &Route,
+    who: Option<Identity>,
+    id: &str,
+    request: Request,
+) -> Result<Response, Problem> {
+    // Open routes have nobody; all others have somebody, or were refused.
+    let who = who.unwrap_or_else(Identity::nobody);
+    match route.action {
+        Action::Health => Ok(health::alive()),
+        Action::Ready => health::ready(*front.ready.borrow()),
+        Action::Metrics => Ok(health::metrics(&front.metrics)),
+        Action::Openapi => Ok(health::openapi()),
+        Action::CreateCall => create::create(front, who, request).await,
+        Action::ListCalls => records::list(front, &who, &request),
+        Action::ReadCall => Ok(records::read(&records::find(front, &who, id)?)),
+        Action::CancelCall => Ok(records::cancel(&records::find(front, &who, id)?)),
+        Action::ReadFunction => records::function(&records::find(front, &who, id)?),
+        Action::AppendInputs => {
+            let call = records::find(front, &who, id)?;
+            let answer = inputs::append(&call, request).await;
+            answer.map_err(|problem| problem.with_call(call.id()))
+        }
+        Action::ReadEvents => events::read(&records::find(front, &who, id)?, &request),
+        Action::Run => run::run(front, who, request).await,
+        Action::ListHosts => hosts::list(front, &request),
+        Action::ConnectHost => hosts::connect(front, request).await,
+    }
+}
+
+async fn unknown_route(request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    let problem = guard::check(&parts).err().unwrap_or_else(|| {
+        Problem::new(
+            Code::UnknownRoute,
+            format!(
+                "There is no route `{}`.",
+                parts.uri.path().chars().take(100).collect::<String>()
+            ),
+            "`GET /openapi.json` describes the routes.",
+        )
+    });
+    problem.into_response()
+}
+
+fn unix_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,318 @@
+//! The one place that turns errors into statuses: `application/problem+json` with a stable code, what is wrong, and what
+//! to do. Each code has its paragraph in `docs/errors.md`; a test holds the two together.
+
+use std::borrow::Cow;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderName, HeaderValue, StatusCode};
+use serde::Serialize;
+
+use crate::calls::{AdmitError, PushError};
+
+/// The header that names the call an answer is about.
+pub const MUSTER_CALL: HeaderName = HeaderName::from_static("muster-call");
+
+macro_rules! codes {
+    ($($variant:ident $name:literal $status:literal $title:literal)*) => {
+        /// What can go wrong with a request.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Code { $(#[doc = $title] $variant),* }
+
+        impl Code {
+            /// Every code.
+            pub const ALL: &'static [Code] = &[$(Code::$variant),*];
+
+            /// Its stable name.
+            pub fn name(self) -> &'static str {
+                match self { $(Code::$variant => $name),* }
+            }
+
+            /// The status it is answered with.
+            pub fn status(self) -> StatusCode {
+                let number = match self { $(Code::$variant => $status),* };
+                StatusCode::from_u16(number).expect("the table above holds valid statuses")
+            }
+
+            fn title(self) -> &'static str {
+                match self { $(Code::$variant => $title),* }
+            }
+        }
+    };
+}
+
+codes! {
+    BadRequest "bad_request" 400 "The request is malformed"
+    BadJson "bad_json" 400 "The body is not the JSON it should be"
+    BadFrame "bad_frame" 400 "The body is not the frames it should be"
+    UnknownField "unknown_field" 400 "There is no such field"
+    BadField "bad_field" 400 "A field has a value it cannot have"
+    Unauthenticated "unauthenticated" 401 "A valid token is needed"
+    Forbidden "forbidden" 403 "The token does not allow this"
+    OriginRefused "origin_refused" 403 "Requests from web pages are refused"
+    UnknownRoute "unknown_route" 404 "There is no such route"
+    UnknownCall "unknown_call" 404 "There is no such call"
+    NoFunction "no_function" 404 "The call has no function"
+    MethodNotAllowed "method_not_allowed" 405 "The route does not take this method"
+    NotAcceptable "not_acceptable" 406 "None of the accepted media types can be given"
+    SlowRequest "slow_request" 408 "The request did not arrive in time"
+    InputsGap "inputs_gap" 409 "Inputs are missing before these"
+    InputsClosed "inputs_closed" 409 "The inputs of the call are closed"
+    CallEnded "call_ended" 409 "The call has ended"
+    HostTaken "host_taken" 409 "A host of this name is connected"
+    TooLarge "too_large" 413 "Too large"
+    UnsupportedMediaType "unsupported_media_type" 415 "The body's media type is not taken here"
+    DoesNotFit "does_not_fit" 422 "No host is large enough"
+    NoSuchImage "no_such_image" 422 "No host has this image"
+    NoImageForPython "no_image_for_python" 422 "No image has this version of Python"
+    PythonMismatch "python_mismatch" 422 "The image has another Python"
+    UpgradeRequired "upgrade_required" 426 "The connection must be upgraded"
+    HeadersTooLarge "headers_too_large" 431 "The headers are too large"
+    Internal "internal" 500 "The gateway failed"
+    HostFailed "host_failed" 502 "A host could not run the call"
+    NoHosts "no_hosts" 503 "No host is connected"
+    Full "full" 503 "The gateway is full"
+    Stopping "stopping" 503 "The gateway is stopping"
+}
+
+/// An answer that says what went wrong.
+#[derive(Debug)]
+pub struct Problem {
+    code: Cow<'static, str>,
+    status: StatusCode,
+    title: &'static str,
+    detail: String,
+    action: String,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+#[derive(Serialize)]
+struct Wire<'a> {
+    r#type: String,
+    code: &'a str,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    action: &'a str,
+}
+
+impl Problem {
+    /// A problem of this kind: what is wrong with this very request, and what to do about it.
+    pub fn new(code: Code, detail: impl Into<String>, action: impl Into<String>) -> Problem {
+        Problem {
+            code: Cow::Borrowed(code.name()),
+            status: code.status(),
+            title: code.title(),
+            detail: detail.into(),
+            action: action.into(),
+            headers: Vec::new(),
+        }
+    }
+
+    /// A field of a user's request that has a value it cannot have.
+    pub fn bad_field(field: &str, wrong: impl std::fmt::Display, action: &str) -> Problem {
+        Problem::new(Code::BadField, format!("`{field}` {wrong}."), action)
+    }
+
+    /// A call that is not there, or not the caller's to see.
+    pub fn unknown_call(id: &str) -> Problem {
+        Problem::new(
+            Code::UnknownCall,
+            format!("No call has the id `{id}`."),
+            "Check the id; `GET /v1/calls` lists the calls there are. The record of a call goes some time after its end.",
+        )
+    }
+
+    /// The request has no good token.
+    pub fn unauthenticated() -> Problem {
+        Problem::new(
+            Code::Unauthenticated,
+            "The request has no valid token.",
+            "Send `Authorization: Bearer TOKEN`; the gateway wrote a token at its first start.",
+        )
+        .with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"muster\""))
+    }
+
+    /// The path has no such method.
+    pub fn method_not_allowed(method: &http::Method, allowed: &str) -> Problem {
+        let problem = Problem::new(
+            Code::MethodNotAllowed,
+            format!("This route does not take {method}."),
+            format!("Use {allowed}."),
+        );
+        match HeaderValue::from_str(allowed) {
+            Ok(value) => problem.with_header(ALLOW, value),
+            Err(_) => problem,
+        }
+    }
+
+    /// More bytes than are taken.
+    pub fn too_large(what: &str, limit_bytes: usize, action: &str) -> Problem {
+        Problem::new(
+            Code::TooLarge,
+            format!("{what} is over the limit of {limit_bytes} bytes."),
+            action,
+        )
+    }
+
+    /// How a call itself failed, where the answer has not begun yet.
+    pub fn of_call(code: String, message: String, action: String) -> Problem {
+        let known = Code::ALL.iter().find(|known| known.name() == code).copied();
+        let kind = known.unwrap_or(Code::HostFailed);
+        Problem { code: Cow::Owned(code), ..Problem::new(kind, message, action) }
+    }
+
+    /// The same with one more header.
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Problem {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// Names the call that it is about.
+    pub fn with_call(self, id: &str) -> Problem {
+        match HeaderValue::from_str(id) {
+            Ok(value) => self.with_header(MUSTER_CALL, value),
+            Err(_) => self,
+        }
+    }
+
+    /// Its stable code.
+    pub fn code(&self) -> &str {
+        &self.code
+    }
+
+    /// What is wrong.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// What to do about it.
+    pub fn action(&self) -> &str {
+        &self.action
+    }
+
+    fn retry_after(self, seconds: u32) -> Problem {
+        self.with_header(RETRY_AFTER, HeaderValue::from(seconds))
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let wire = Wire {
+            r#type: format!("https://muster.invalid/errors#{}", self.code),
+            code: &self.code,
+            title: self.title,
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            action: &self.action,
+        };
+        let mut body = serde_json::to_vec(&wire).expect("texts and numbers always serialise");
+        body.push(b'\n');
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        for (name, value) in self.headers {
+            headers.append(name, value);
+        }
+        response
+    }
+}
+
+impl From<AdmitError> for Problem {
+    fn from(error: AdmitError) -> Problem {
+        const IMAGES: &str =
+            "Name one of those images, or make this one on a host (`make images`, `docker pull`).";
+        match error {
+            AdmitError::NoHosts => Problem::new(
+                Code::NoHosts,
+                "No host is connected to this gateway.",
+                "Start an agent that dials this gateway, then send the call again.",
+            )
+            .retry_after(5),
+            AdmitError::TooLarge { asked_cpu, asked_ram, largest } => Problem::new(
+                Code::DoesNotFit,
+                match largest {
+                    Some((host, cpu, ram)) => format!(
+                        "A worker of {asked_cpu} cores and {} fits on no host; the largest, `{host}`, has {cpu} cores and {}.",
+                        gb(asked_ram),
+                        gb(ram)
+                    ),
+                    None => format!(
+                        "A worker of {asked_cpu} cores and {} fits on no host.",
+                        gb(asked_ram)
+                    ),
+                },
+                "Ask for fewer cores or less memory for one worker (`cpu`, `ram`), or connect a larger host.",
+            ),
+            AdmitError::NoSuchImage { image, there } => Problem::new(
+                Code::NoSuchImage,
+                format!("No host has the image `{image}`. There {}.", listed(&there)),
+                IMAGES,
+            ),
+            AdmitError::NoImageForPython { python, there } => Problem::new(
+                Code::NoImageForPython,
+                format!("No host has an image with Python {python}. There {}.", listed(&there)),
+                "Name an image with this Python, make one (`make images`), or run the client with a Python that is there.",
+            ),
+            AdmitError::PythonMismatch { image, has, wants, fitting } => Problem::new(
+                Code::PythonMismatch,
+                format!(
+                    "The image `{image}` has Python {has}, and the function was pickled by Python {wants}. Of those that fit, there {}.",
+                    listed(&fitting)
+                ),
+                "Name an image with this Python, or run the client with the image's Python.",
+            ),
+            AdmitError::Full => Problem::new(
+                Code::Full,
+                "The gateway holds as many calls as it can.",
+                "Send the call again after the time in `Retry-After`.",
+            )
+            .retry_after(1),
+            AdmitError::Stopping => Problem::new(
+                Code::Stopping,
+                "The gateway is stopping and takes no new calls.",
+                "Send the call again after the time in `Retry-After`, or to another gateway.",
+            )
+            .retry_after(5),
+        }
+    }
+}
+
+impl From<PushError> for Problem {
+    fn from(error: PushError) -> Problem {
+        match error {
+            PushError::Gap { expected } => Problem::new(
+                Code::InputsGap,
+                format!(
+                    "These inputs do not follow the ones that are there: the next is {expected}."
+                ),
+                format!("Send the inputs from index {expected} on."),
+            ),
+            PushError::Closed => Problem::new(
+                Code::InputsClosed,
+                "The inputs of this call were closed; it takes no more.",
+                "Create another call; to keep inputs open, create it with `\"more_inputs\": true`.",
+            ),
+            PushError::Ended => Problem::new(
+                Code::CallEnded,
+                "The call has ended; it takes no more inputs.",
+                "Read its record or its events for how it ended.",
+            ),
+        }
+    }
+}
+
+fn gb(bytes: u64) -> String {
+    let gb = bytes as f64 / (1u64 << 30) as f64;
+    format!("{} GB", (gb * 100.0).round() / 100.0)
+}
+
+fn listed(names: &[String]) -> String {
+    match names {
+        [] => "are none at all".to_owned(),
+        [one] => format!("is `{one}`"),
+        many => format!("are `{}`", many.join("`, `")),
+    }
+}

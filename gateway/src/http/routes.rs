@@ -1,0 +1,94 @@
+//! The one table of routes. The router, the authorisation and the test of `openapi.json` are all made from it.
+
+use http::Method;
+
+use crate::auth::Scope;
+
+/// Who may use a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Anybody.
+    Open,
+    /// Any good token.
+    Token,
+    /// A token with this scope.
+    Scope(Scope),
+}
+
+/// What a route does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the table below says what each does")]
+pub enum Action {
+    Health,
+    Ready,
+    Metrics,
+    Openapi,
+    CreateCall,
+    ListCalls,
+    ReadCall,
+    CancelCall,
+    ReadFunction,
+    AppendInputs,
+    ReadEvents,
+    Run,
+    ListHosts,
+    ConnectHost,
+}
+
+/// One route.
+#[derive(Debug)]
+pub struct Route {
+    /// Its method.
+    pub method: Method,
+    /// Its path, `{id}` standing for a call.
+    pub path: &'static str,
+    /// Who may use it.
+    pub access: Access,
+    /// What it does.
+    pub action: Action,
+}
+
+const fn route(method: Method, path: &'static str, access: Access, action: Action) -> Route {
+    Route { method, path, access, action }
+}
+
+const SUBMIT: Access = Access::Scope(Scope::Submit);
+const READ: Access = Access::Scope(Scope::Read);
+const CANCEL: Access = Access::Scope(Scope::Cancel);
+const METRICS: Access = Access::Scope(Scope::Metrics);
+const JOIN: Access = Access::Scope(Scope::Join);
+
+/// Every route there is.
+#[rustfmt::skip] // A table is read by its columns.
+pub static ROUTES: &[Route] = &[
+    route(Method::POST,   "/v1/calls",               SUBMIT,        Action::CreateCall),
+    route(Method::GET,    "/v1/calls",               READ,          Action::ListCalls),
+    route(Method::GET,    "/v1/calls/{id}",          READ,          Action::ReadCall),
+    route(Method::DELETE, "/v1/calls/{id}",          CANCEL,        Action::CancelCall),
+    route(Method::POST,   "/v1/calls/{id}/inputs",   SUBMIT,        Action::AppendInputs),
+    route(Method::GET,    "/v1/calls/{id}/events",   READ,          Action::ReadEvents),
+    route(Method::GET,    "/v1/calls/{id}/function", READ,          Action::ReadFunction),
+    route(Method::POST,   "/v1/run",                 SUBMIT,        Action::Run),
+    route(Method::GET,    "/v1/hosts",               READ,          Action::ListHosts),
+    route(Method::POST,   "/v1/hosts/connect",       JOIN,          Action::ConnectHost),
+    route(Method::GET,    "/healthz",                Access::Open,  Action::Health),
+    route(Method::GET,    "/readyz",                 Access::Open,  Action::Ready),
+    route(Method::GET,    "/metrics",                METRICS,       Action::Metrics),
+    route(Method::GET,    "/openapi.json",           Access::Token, Action::Openapi),
+];
+
+/// The route with this path and method; `HEAD` is answered as `GET`, without its body.
+pub fn find(path: &str, method: &Method) -> Option<&'static Route> {
+    let method = if method == Method::HEAD { &Method::GET } else { method };
+    ROUTES.iter().find(|route| route.path == path && route.method == *method)
+}
+
+/// The methods a path takes, as the `Allow` header lists them.
+pub fn allowed(path: &str) -> String {
+    let methods: Vec<&str> = ROUTES
+        .iter()
+        .filter(|route| route.path == path)
+        .map(|route| route.method.as_str())
+        .collect();
+    methods.join(", ")
+}
