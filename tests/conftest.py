@@ -10,12 +10,14 @@ DEFAULT_DEADLINE = 45.0
 
 
 class DeadlinePassed(BaseException):
-    """Raised inside a test that takes too long. A BaseException, so that no test and no product code swallows it."""
+    """Raised inside a test that takes too long. A BaseException, so that no test and no product
+    code swallows it."""
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
-    """Interrupts a test that takes too long, where it stands: the traceback then shows what it was waiting for."""
+    """Interrupts a test that takes too long, where it stands: the traceback then shows what it was
+    waiting for."""
     marker = item.get_closest_marker("deadline")
     seconds = float(marker.args[0]) if marker else DEFAULT_DEADLINE
 

@@ -1,4 +1,4 @@
-"""Fixtures: the service most tests share, services of a test's own; and what is kept of a failure."""
+"""Fixtures: the service most tests share, services of a test's own, and evidence."""
 
 import contextlib
 
@@ -33,7 +33,8 @@ def shared_service(tmp_path_factory):
 
 @pytest.fixture
 def service(shared_service, monkeypatch):
-    """The shared service, with the environment that leads the SDK to it. A test leaves no worker behind in it."""
+    """The shared service, with the environment that leads the SDK to it. A test leaves no worker
+    behind in it."""
     for name, value in shared_service.environment.items():
         monkeypatch.setenv(name, value)
     yield shared_service
@@ -42,7 +43,8 @@ def service(shared_service, monkeypatch):
 
 @pytest.fixture
 def own_service(tmp_path, monkeypatch):
-    """Starts services of the test's own: `own_service(gateway arguments...)`. Stopped and looked after at its end."""
+    """Starts services of the test's own: `own_service(gateway arguments...)`. Stopped and looked
+    after at its end."""
     with contextlib.ExitStack() as stack:
 
         def start(*gateway):
@@ -57,7 +59,8 @@ def own_service(tmp_path, monkeypatch):
 
 @pytest.fixture
 def script(service, tmp_path):
-    """Runs Python source as a user's script against the shared service: `script(source)` is a started `Script`."""
+    """Runs Python source as a user's script against the shared service: `script(source)` is a
+    started `Script`."""
     with contextlib.ExitStack() as stack:
 
         def start(source, *arguments, **more):

@@ -43,7 +43,9 @@ def test_a_generators_inputs_are_all_uploaded_when_it_returns(service):
     assert sorted(call.results()) == list(range(3000))
 
 
-def test_it_goes_on_when_its_client_has_exited_and_any_process_can_attach(script, tmp_path, service):
+def test_it_goes_on_when_its_client_has_exited_and_any_process_can_attach(
+    script, tmp_path, service
+):
     source = """
 import time, muster
 

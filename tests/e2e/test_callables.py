@@ -1,4 +1,5 @@
-"""Any callable of one argument runs, wherever it was defined; any other is refused before anything is sent."""
+"""Any callable of one argument runs, wherever it was defined; any other is refused before anything
+is sent."""
 
 import functools
 import sys
@@ -110,15 +111,20 @@ exit()
         assert b"[2, 3]" in script.succeed(), script
 
 
-def test_local_modules_and_packages_that_are_not_installed_travel_with_the_function(script, tmp_path):
+def test_local_modules_and_packages_that_are_not_installed_travel_with_the_function(
+    script, tmp_path
+):
     package = tmp_path / "localpackage"
     package.mkdir()
     (package / "__init__.py").write_text("from .deep import FACTOR\n")
     (package / "deep.py").write_text("import localmodule\nFACTOR = localmodule.BASE + 1\n")
     (package / "work.py").write_text(
-        "from . import deep\nfrom localpackage.late import plus\n\ndef run(x):\n    return plus(x * deep.FACTOR)\n"
+        "from . import deep\nfrom localpackage.late import plus\n\n"
+        "def run(x):\n    return plus(x * deep.FACTOR)\n"
     )
-    (package / "late.py").write_text("def plus(x):\n    from localpackage import lazy\n    return x + lazy.ONE\n")
+    (package / "late.py").write_text(
+        "def plus(x):\n    from localpackage import lazy\n    return x + lazy.ONE\n"
+    )
     (package / "lazy.py").write_text("ONE = 1\n")
     (tmp_path / "localmodule.py").write_text("BASE = 4\n\ndef double(x):\n    return 2 * x\n")
     source = """
@@ -133,7 +139,9 @@ print(muster.remote_parallel_map(lambda x: localmodule.double(x), [3], **options
 
 
 def test_outputs_of_a_local_modules_class_are_of_the_clients_class(script, tmp_path):
-    (tmp_path / "shapes.py").write_text("class Square:\n    def __init__(self, side):\n        self.side = side\n")
+    (tmp_path / "shapes.py").write_text(
+        "class Square:\n    def __init__(self, side):\n        self.side = side\n"
+    )
     source = """
 import muster, shapes
 outputs = muster.remote_parallel_map(shapes.Square, [2], func_ram=0.25, spinner=False)
@@ -152,10 +160,10 @@ class _Static:
     "wrong",
     [
         lambda: 0,
-        lambda x, y: 0,
-        lambda *, x: 0,
-        lambda x, *, y: 0,
-        functools.partial(lambda x: 0, 1),
+        lambda _x, _y: 0,
+        lambda *, _x: 0,
+        lambda _x, *, _y: 0,
+        functools.partial(lambda _x: 0, 1),
         _Static().no_argument,
         _Static,
         3,
@@ -164,7 +172,9 @@ class _Static:
     ],
     ids=lambda wrong: type(wrong).__name__,
 )
-def test_what_cannot_take_exactly_one_argument_is_refused_before_anything_is_sent(monkeypatch, wrong):
+def test_what_cannot_take_exactly_one_argument_is_refused_before_anything_is_sent(
+    monkeypatch, wrong
+):
     # Nobody listens there: whoever sends gets another error.
     monkeypatch.setenv("MUSTER_URL", closed_url())
     with pytest.raises(TypeError):

@@ -25,7 +25,9 @@ def test_prints_of_calls_at_once_all_arrive(service, capsys):
         print(f"line {x}")
 
     threads = [
-        threading.Thread(target=small_map, args=(say, [f"{n}-{i}" for i in range(20)]), kwargs={"func_cpu": 0.5})
+        threading.Thread(
+            target=small_map, args=(say, [f"{n}-{i}" for i in range(20)]), kwargs={"func_cpu": 0.5}
+        )
         for n in range(3)
     ]
     for thread in threads:
@@ -52,7 +54,8 @@ def test_a_call_works_after_a_fork_in_parent_and_child(script):
 import os, muster
 
 def ask(x):
-    return muster.remote_parallel_map(lambda x: x + 1, [x], func_cpu=0.5, func_ram=0.25, spinner=False)
+    options = dict(func_cpu=0.5, func_ram=0.25, spinner=False)
+    return muster.remote_parallel_map(lambda x: x + 1, [x], **options)
 
 assert ask(1) == [2]
 child = os.fork()
@@ -85,7 +88,6 @@ if __name__ == "__main__":
 
 def test_a_call_can_be_made_from_inside_a_generator_of_inputs(service):
     def inputs():
-        for x in small_map(lambda x: x * 2, [1, 2], func_cpu=0.5):
-            yield x
+        yield from small_map(lambda x: x * 2, [1, 2], func_cpu=0.5)
 
     assert small_map(lambda x: x + 1, inputs(), func_cpu=0.5) == [3, 5]

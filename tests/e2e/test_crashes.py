@@ -1,4 +1,5 @@
-"""A crash costs the input that crashed and no other; the error says what happened, to which input, and where."""
+"""A crash costs the input that crashed and no other; the error says what happened, to which input,
+and where."""
 
 import os
 import signal
@@ -16,7 +17,8 @@ def _named(error, service, index):
     assert error.index == index
     assert error.host == service.agents[0].name
     assert error.call_id == service.api.calls()[0]["id"]
-    assert str(index) in str(error) and error.host in str(error)
+    assert str(index) in str(error)
+    assert error.host in str(error)
 
 
 @pytest.mark.smoke
@@ -31,7 +33,9 @@ def test_an_exit_in_the_middle_of_a_batch_fails_only_that_input(service):
     assert type(error) is muster.WorkerDied
     assert (error.exit_code, error.signal) == (3, None)
     _named(error, service, 10)
-    assert [output for x, output in enumerate(outputs) if x != 10] == [x * x for x in range(20) if x != 10]
+    assert [output for x, output in enumerate(outputs) if x != 10] == [
+        x * x for x in range(20) if x != 10
+    ]
 
 
 def test_without_return_exceptions_the_others_outputs_are_on_the_exception(service):
@@ -76,7 +80,9 @@ def test_a_segfault_in_c_code_names_the_signal(service):
 
 
 @pytest.mark.smoke
-def test_too_much_memory_names_func_ram_the_limit_and_the_peak_and_a_neighbour_does_not_notice(service):
+def test_too_much_memory_names_func_ram_the_limit_and_the_peak_and_a_neighbour_does_not_notice(
+    service,
+):
     def run(x):
         if x == 0:
             hoard = []
@@ -128,9 +134,23 @@ def test_many_crashes_in_one_call_each_fail_alone(service):
         return x
 
     outputs = small_map(run, range(12), return_exceptions=True)
-    assert [x for x, output in enumerate(outputs) if isinstance(output, muster.WorkerDied)] == [1, 5, 9]
+    assert [x for x, output in enumerate(outputs) if isinstance(output, muster.WorkerDied)] == [
+        1,
+        5,
+        9,
+    ]
     assert [error.exit_code for error in outputs if isinstance(error, Exception)] == [1, 5, 9]
-    assert [output for output in outputs if not isinstance(output, Exception)] == [0, 2, 3, 4, 6, 7, 8, 10, 11]
+    assert [output for output in outputs if not isinstance(output, Exception)] == [
+        0,
+        2,
+        3,
+        4,
+        6,
+        7,
+        8,
+        10,
+        11,
+    ]
 
 
 def _fail_before(attempt):

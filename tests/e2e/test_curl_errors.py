@@ -1,4 +1,5 @@
-"""Every listed error of the HTTP front: problem+json with a stable code, what is wrong, and what to do."""
+"""Every listed error of the HTTP front: problem+json with a stable code, what is wrong, and what to
+do."""
 
 import json
 from pathlib import Path
@@ -11,21 +12,25 @@ ERRORS = Path(__file__).resolve().parents[2] / "docs" / "errors.md"
 
 
 def assert_problem(answer, status, *words):
-    """The answer is a problem of this status that says these words, and its code has a paragraph in the documents."""
+    """The answer is a problem of this status that says these words, and its code has a paragraph in
+    the documents."""
     assert answer.status == status, answer
     assert answer.headers["content-type"] == "application/problem+json"
     problem = answer.json
     assert {"type", "code", "title", "status", "detail", "action"} <= set(problem)
     assert problem["status"] == status
     assert problem["type"].endswith(f"#{problem['code']}")
-    assert problem["detail"] and problem["action"]
+    assert problem["detail"]
+    assert problem["action"]
     text = problem["detail"] + problem["action"]
     assert all(word in text for word in words), problem
     assert problem["code"] in ERRORS.read_text(), f"{problem['code']} is not in docs/errors.md"
     return problem["code"]
 
 
-@pytest.mark.parametrize("body", [b"{", b"", b"[1]", b'"text"', b'{"source": "x" "y"}', b"\xff\xfe"], ids=repr)
+@pytest.mark.parametrize(
+    "body", [b"{", b"", b"[1]", b'"text"', b'{"source": "x" "y"}', b"\xff\xfe"], ids=repr
+)
 def test_broken_json_is_refused(service, body):
     options = ["-H", "Content-Type: application/json", "--data-binary", "@-"]
     assert_problem(curl(service, "/v1/calls", *options, data=body), 400)
@@ -38,11 +43,26 @@ def test_an_unknown_field_is_named(service):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("cpu", "two"), ("cpu", -1), ("cpu", 0), ("ram", None), ("ram", [4]), ("inputs", 7), ("source", 1),
-        ("entry", 5), ("env", ["A"]), ("env", {"A": 1}), ("timeout", "soon"), ("retries", -1), ("retries", 1.5),
-        ("max_parallelism", 0), ("background", "yes"), ("on_error", "panic"), ("image", 3), ("kind", "magic"),
+        ("cpu", "two"),
+        ("cpu", -1),
+        ("cpu", 0),
+        ("ram", None),
+        ("ram", [4]),
+        ("inputs", 7),
+        ("source", 1),
+        ("entry", 5),
+        ("env", ["A"]),
+        ("env", {"A": 1}),
+        ("timeout", "soon"),
+        ("retries", -1),
+        ("retries", 1.5),
+        ("max_parallelism", 0),
+        ("background", "yes"),
+        ("on_error", "panic"),
+        ("image", 3),
+        ("kind", "magic"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_type_or_value_names_the_field(service, field, value):
     assert_problem(curl(service, "/v1/calls", *as_json({**GOOD, field: value})), 400, field)
 
@@ -60,12 +80,18 @@ def test_a_body_that_is_too_large_is_refused(service):
 
 
 def test_an_unknown_call_is_not_found(service):
-    for path in ("/v1/calls/nosuchcall", "/v1/calls/nosuchcall/events", "/v1/calls/nosuchcall/function"):
+    for path in (
+        "/v1/calls/nosuchcall",
+        "/v1/calls/nosuchcall/events",
+        "/v1/calls/nosuchcall/function",
+    ):
         assert_problem(curl(service, path), 404, "nosuchcall")
     assert_problem(curl(service, "/v1/calls/nosuchcall", "-X", "DELETE"), 404, "nosuchcall")
 
 
-@pytest.mark.parametrize("token", ["", "nonsense", "muster_0000_1111"], ids=["missing", "malformed", "wrong"])
+@pytest.mark.parametrize(
+    "token", ["", "nonsense", "muster_0000_1111"], ids=["missing", "malformed", "wrong"]
+)
 def test_a_missing_or_wrong_token_is_refused_saying_nothing_of_what_exists(service, token):
     code = assert_problem(curl(service, "/v1/calls", token=token), 401)
     assert assert_problem(curl(service, "/v1/calls/nosuchcall", token=token), 401) == code

@@ -25,7 +25,13 @@ def test_no_gateway_at_this_address_names_it_and_says_what_to_do(monkeypatch):
 
 
 def test_no_service_known_at_all_says_what_to_do(monkeypatch, tmp_path):
-    for name in ("MUSTER_URL", "MUSTER_TOKEN", "MUSTER_STATE_DIR", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+    for name in (
+        "MUSTER_URL",
+        "MUSTER_TOKEN",
+        "MUSTER_STATE_DIR",
+        "XDG_CONFIG_HOME",
+        "XDG_STATE_HOME",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(muster.MusterError, match="MUSTER_URL"):
@@ -53,7 +59,8 @@ def test_more_cores_or_memory_than_any_host_has_names_the_largest(service, too_m
         small_map(abs, [1], **too_much)
     text = str(caught.value)
     assert service.agents[0].name in text
-    assert ("2" if "func_cpu" in too_much else "6") in text and str(next(iter(too_much.values()))) in text
+    assert ("2" if "func_cpu" in too_much else "6") in text
+    assert str(next(iter(too_much.values()))) in text
 
 
 def test_an_unknown_image_names_those_there(service):
@@ -69,7 +76,9 @@ def test_an_image_with_another_python_is_refused_naming_both_and_those_that_fit(
         small_map(abs, [1], image=f"muster/python:{OTHER_PYTHON}")
     text = str(caught.value)
     own = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    assert OTHER_PYTHON in text and own in text and f"muster/python:{own}" in text
+    assert OTHER_PYTHON in text
+    assert own in text
+    assert f"muster/python:{own}" in text
 
 
 def test_a_python_minor_version_without_an_image_names_those_that_have_one(service):
@@ -85,7 +94,8 @@ def test_a_python_minor_version_without_an_image_names_those_that_have_one(servi
     problem = json.loads(body)
     assert (status // 100, headers["Content-Type"]) == (4, "application/problem+json"), problem
     text = problem["detail"] + problem["action"]
-    assert "3.7" in text and "muster/python:3." in text
+    assert "3.7" in text
+    assert "muster/python:3." in text
 
 
 @pytest.mark.parametrize("name", ["func_cpu", "func_ram"])
@@ -129,7 +139,9 @@ def test_an_input_that_cannot_be_pickled_names_the_object_and_the_index(service)
         small_map(len, inputs)
     text = str(caught.value)
     assert caught.value.index == 2
-    assert "2" in text and "bad" in text and "lock" in text
+    assert "2" in text
+    assert "bad" in text
+    assert "lock" in text
 
 
 def test_an_unknown_keyword_is_refused_as_python_does():

@@ -31,7 +31,8 @@ def test_attributes_cause_and_context_come_along(service):
     error = caught.value
     assert (error.errno, error.strerror, error.filename) == (5, "a message", "a file")
     assert error.extra == {"deep": [1]}
-    assert type(error.__cause__) is KeyError and error.__cause__.args == ("missing",)
+    assert type(error.__cause__) is KeyError
+    assert error.__cause__.args == ("missing",)
     assert error.__suppress_context__
 
 
@@ -60,7 +61,9 @@ def test_notes_come_along_and_one_names_the_input_the_call_and_the_host(service)
     notes = caught.value.__notes__
     assert notes[0] == "a note of the user's"
     call = service.api.calls()[0]["id"]
-    assert any("0" in note and call in note and service.agents[0].name in note for note in notes[1:]), notes
+    assert any(
+        "0" in note and call in note and service.agents[0].name in note for note in notes[1:]
+    ), notes
 
 
 def test_index_call_and_host_are_on_the_exception(service):
@@ -76,7 +79,9 @@ def test_index_call_and_host_are_on_the_exception(service):
 
 
 def test_the_traceback_shows_the_remote_frames_with_their_source_lines(script, tmp_path):
-    (tmp_path / "helper.py").write_text("def inner(x):\n    return 1 / x  # the line in the module\n")
+    (tmp_path / "helper.py").write_text(
+        "def inner(x):\n    return 1 / x  # the line in the module\n"
+    )
     source = """
 import helper
 import muster
@@ -89,10 +94,20 @@ muster.remote_parallel_map(outer, [0], func_ram=0.25, spinner=False)
     running = script(source)
     assert running.end() == 1
     text = running.stderr.decode()
-    assert f'File "{tmp_path}/script.py", line 6, in outer\n    return helper.inner(x)  # the line in the script' in text
-    assert f'File "{tmp_path}/helper.py", line 2, in inner\n    return 1 / x  # the line in the module' in text
+    assert (
+        f'File "{tmp_path}/script.py", line 6, in outer\n'
+        "    return helper.inner(x)  # the line in the script" in text
+    )
+    assert (
+        f'File "{tmp_path}/helper.py", line 2, in inner\n    return 1 / x  # the line in the module'
+        in text
+    )
     assert "ZeroDivisionError: division by zero" in text
-    assert text.index("muster.remote_parallel_map(outer") < text.index("in outer") < text.index("in inner")
+    assert (
+        text.index("muster.remote_parallel_map(outer")
+        < text.index("in outer")
+        < text.index("in inner")
+    )
 
 
 def test_the_tracebacks_frames_are_there_for_code_too(service):
@@ -150,7 +165,8 @@ assert "unpicklable inside" in str(holding), repr(holding)
 if type(holding) is Holding:
     assert holding.kept == "unpicklable inside"
 else:
-    assert type(holding) is muster.RemoteError and holding.type_name.endswith("Holding"), repr(holding)
+    assert type(holding) is muster.RemoteError, repr(holding)
+    assert holding.type_name.endswith("Holding"), holding.type_name
     assert "raise Holding" in holding.traceback_text, holding.traceback_text
 assert type(child) is Child and isinstance(child, LookupError), repr(child)
 assert type(child.__cause__) is Plain, repr(child.__cause__)
@@ -198,7 +214,9 @@ except Exception as error:
 
 
 @pytest.mark.parametrize("generator", [False, True])
-def test_the_first_failure_stops_the_call_though_other_inputs_would_run_for_minutes(service, generator):
+def test_the_first_failure_stops_the_call_though_other_inputs_would_run_for_minutes(
+    service, generator
+):
     def run(x):
         if x == 1:
             raise ValueError("stop")
@@ -234,7 +252,8 @@ def test_return_exceptions_puts_them_in_their_places(service):
 
 def test_a_function_that_cannot_be_loaded_there_says_so(script, tmp_path):
     (tmp_path / "fragile.py").write_text(
-        "import os\nif 'MUSTER_CALL_ID' in os.environ:\n    raise OSError('only at home')\n\ndef run(x):\n    return x\n"
+        "import os\nif 'MUSTER_CALL_ID' in os.environ:\n    raise OSError('only at home')\n\n"
+        "def run(x):\n    return x\n"
     )
     source = """
 import fragile, muster
@@ -254,5 +273,7 @@ def test_an_output_that_cannot_be_pickled_is_an_error_of_that_input_alone(servic
         return threading.Lock() if x == 1 else x
 
     outputs = small_map(run, range(3), return_exceptions=True)
-    assert outputs[0] == 0 and outputs[2] == 2
-    assert isinstance(outputs[1], Exception) and "lock" in str(outputs[1])
+    assert outputs[0] == 0
+    assert outputs[2] == 2
+    assert isinstance(outputs[1], Exception)
+    assert "lock" in str(outputs[1])

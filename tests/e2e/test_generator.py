@@ -1,4 +1,5 @@
-"""`generator=True`: the call has started, outputs come as they are produced, closing it cancels the call."""
+"""`generator=True`: the call has started, outputs come as they are produced, closing it cancels the
+call."""
 
 import gc
 import threading
@@ -24,15 +25,21 @@ def test_it_returns_a_generator_at_once_and_the_call_has_started(service):
         time.sleep(600)
 
     outputs = small_map(run, [1], generator=True)
-    assert isinstance(outputs, types.GeneratorType) or (iter(outputs) is outputs and hasattr(outputs, "close"))
+    assert isinstance(outputs, types.GeneratorType) or (
+        iter(outputs) is outputs and hasattr(outputs, "close")
+    )
     # Nobody asks for an output, and yet it runs.
-    until("the call runs", lambda: _ids(service) - known and _newest(service, known)["state"] == "running")
+    until(
+        "the call runs",
+        lambda: _ids(service) - known and _newest(service, known)["state"] == "running",
+    )
     outputs.close()
 
 
 @pytest.mark.smoke
 def test_outputs_are_yielded_as_they_are_produced(service):
-    """The second input never ends, so its successor's output is only seen by whoever does not wait for order."""
+    """The second input never ends, so its successor's output is only seen by whoever does not wait
+    for order."""
 
     def run(x):
         if x == 0:
@@ -85,7 +92,7 @@ def test_dropping_it_before_the_first_output_cancels_the_call_too(service):
 
 
 def test_one_that_nobody_iterates_harms_nothing(service):
-    idle = small_map(lambda x: bytes(100_000), range(200), generator=True)
+    idle = small_map(lambda _: bytes(100_000), range(200), generator=True)
     assert small_map(lambda x: x, [1]) == [1], "another call in the same process runs meanwhile"
     assert sum(len(output) for output in idle) == 200 * 100_000, "and it can still be read"
 
@@ -93,7 +100,8 @@ def test_one_that_nobody_iterates_harms_nothing(service):
 def test_a_client_that_never_iterates_or_closes_ends_as_it_should(script):
     source = """
 import muster
-outputs = muster.remote_parallel_map(lambda x: x, range(10), func_ram=0.25, generator=True, spinner=False)
+options = dict(func_ram=0.25, generator=True, spinner=False)
+outputs = muster.remote_parallel_map(lambda x: x, range(10), **options)
 print("leaving")
 """
     assert script(source).succeed() == b"leaving\n"

@@ -1,4 +1,5 @@
-"""Inputs are any iterable, consumed in the caller's thread as they are uploaded, and never held whole."""
+"""Inputs are any iterable, consumed in the caller's thread as they are uploaded, and never held
+whole."""
 
 import io
 import sqlite3
@@ -46,8 +47,11 @@ def test_a_cursor_that_belongs_to_the_callers_thread_can_be_the_inputs(service):
 
 
 @pytest.mark.parametrize("generator", [False, True])
-def test_the_first_prints_and_outputs_come_before_a_slow_generator_ends(service, monkeypatch, generator):
-    """The second input is only made once the first one's print is here: whoever waits for all inputs hangs."""
+def test_the_first_prints_and_outputs_come_before_a_slow_generator_ends(
+    service, monkeypatch, generator
+):
+    """The second input is only made once the first one's print is here: whoever waits for all
+    inputs hangs."""
     seen = threading.Event()
 
     class Watcher(io.TextIOWrapper):
@@ -62,11 +66,15 @@ def test_the_first_prints_and_outputs_come_before_a_slow_generator_ends(service,
                 seen.set()
             return super().write(data)
 
-    monkeypatch.setattr(sys, "stdout", Watcher(WatchedBytes(), encoding="utf-8", write_through=True))
+    monkeypatch.setattr(
+        sys, "stdout", Watcher(WatchedBytes(), encoding="utf-8", write_through=True)
+    )
 
     def inputs():
         yield 0
-        assert seen.wait(20), "the print of the first input has not come while the generator was running"
+        assert seen.wait(20), (
+            "the print of the first input has not come while the generator was running"
+        )
         yield 1
 
     def run(x):
@@ -81,7 +89,9 @@ def test_outputs_are_yielded_while_the_inputs_are_still_being_made(service):
 
     def inputs():
         yield 0
-        assert arrived.wait(20), "the first output has not been yielded while the generator was running"
+        assert arrived.wait(20), (
+            "the first output has not been yielded while the generator was running"
+        )
         yield 1
 
     outputs = small_map(lambda x: x, inputs(), generator=True)
@@ -95,7 +105,9 @@ class _OwnError(Exception):
 
 
 @pytest.mark.parametrize("generator", [False, True])
-def test_inputs_that_raise_while_being_iterated_end_the_call_with_that_very_exception(service, generator):
+def test_inputs_that_raise_while_being_iterated_end_the_call_with_that_very_exception(
+    service, generator
+):
     error = _OwnError("from the inputs")
 
     def inputs():

@@ -14,7 +14,8 @@ def _newest(service):
 
 
 def _containers(running):
-    """The containers the function says it runs in: a container's host name is the beginning of its id."""
+    """The containers the function says it runs in: a container's host name is the beginning of its
+    id."""
     return re.findall(r"running in (\w+)\.", running.stdout.decode())
 
 
@@ -39,12 +40,17 @@ except KeyboardInterrupt:
     ("call", "ignore"),
     [
         ("muster.remote_parallel_map(run, range(4), **options)", "pass"),
-        ("muster.remote_parallel_map(run, range(4), **options)", "signal.signal(signal.SIGTERM, signal.SIG_IGN)"),
+        (
+            "muster.remote_parallel_map(run, range(4), **options)",
+            "signal.signal(signal.SIGTERM, signal.SIG_IGN)",
+        ),
         ("list(muster.remote_parallel_map(run, range(4), generator=True, **options))", "pass"),
     ],
     ids=["list", "a function that ignores SIGTERM", "generator"],
 )
-def test_ctrl_c_cancels_the_call_and_its_containers_are_gone_within_ten_seconds(script, service, call, ignore):
+def test_ctrl_c_cancels_the_call_and_its_containers_are_gone_within_ten_seconds(
+    script, service, call, ignore
+):
     running = script(ENDLESS.format(call=call, ignore=ignore))
     until("both workers run", lambda: len(_containers(running)) == 2)
     call_id = _newest(service)
@@ -94,5 +100,6 @@ def test_no_signal_handler_is_replaced_before_during_or_after_a_call(service):
     for _ in small_map(lambda x: x, inputs(), generator=True):
         during.append(handlers())
     small_map(lambda x: x, inputs())
-    assert during and all(seen == before for seen in during)
+    assert during
+    assert all(seen == before for seen in during)
     assert handlers() == before

@@ -1,4 +1,5 @@
-"""Containers belong to one call; daemons stop cleanly; what a crash leaves is removed by the successor."""
+"""Containers belong to one call; daemons stop cleanly; what a crash leaves is removed by the
+successor."""
 
 import os
 import platform
@@ -20,7 +21,11 @@ def test_a_container_belongs_to_one_call_and_is_removed_after_it(service):
         nodes = set(small_map(node, range(4)))
         assert not nodes & seen, "a container served two calls"
         seen |= nodes
-        until("its containers are removed", lambda nodes=nodes: not any(inspect(name) for name in nodes), 10)
+        until(
+            "its containers are removed",
+            lambda nodes=nodes: not any(inspect(name) for name in nodes),
+            10,
+        )
 
 
 @pytest.mark.smoke
@@ -61,7 +66,9 @@ def test_processes_a_function_leaves_behind_end_with_its_container(service):
         import subprocess
 
         child = subprocess.Popen(
-            ["sh", "-c", "trap '' TERM HUP; exec sleep 54321"], start_new_session=True, stdout=subprocess.DEVNULL
+            ["sh", "-c", "trap '' TERM HUP; exec sleep 54321"],
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
         )
         return child.pid
 
@@ -154,11 +161,23 @@ def test_a_second_signal_ends_a_daemon_at_once(own_service, tmp_path):
 
 
 def test_wrong_settings_are_all_reported_with_exit_code_64(tmp_path):
-    arguments = [programs() / "muster-agent", "--runner-dir", tmp_path, "--ram", "lots", "--cpus", "x"]
+    arguments = [
+        programs() / "muster-agent",
+        "--runner-dir",
+        tmp_path,
+        "--ram",
+        "lots",
+        "--cpus",
+        "x",
+    ]
     with Script(arguments, cwd=tmp_path) as agent:
         assert agent.end(10) == 64
-        assert b"--ram" in agent.stderr and b"--cpus" in agent.stderr
-    with Script([programs() / "muster-gateway", "--listen", "0.0.0.0:0", "--state-dir", tmp_path], cwd=tmp_path) as it:
+        assert b"--ram" in agent.stderr
+        assert b"--cpus" in agent.stderr
+    with Script(
+        [programs() / "muster-gateway", "--listen", "0.0.0.0:0", "--state-dir", tmp_path],
+        cwd=tmp_path,
+    ) as it:
         assert it.end(10) == 64
         assert b"--insecure-listen" in it.stderr
 
@@ -167,11 +186,16 @@ def test_a_second_agent_of_the_same_name_is_refused(own_service, tmp_path):
     service = own_service()
     agent = service.add_agent("--cpus", "0", "--ram", "1GiB", "--warm", "0")
     arguments = [
-        programs() / "muster-agent", "--join-file", service.join_file, "--runner-dir", runner_folder(),
+        programs() / "muster-agent",
+        "--join-file", service.join_file, "--runner-dir", runner_folder(),
         "--state-dir", agent.state / "twin", "--host-name", agent.name,
     ]  # fmt: skip
     with Script(arguments, cwd=tmp_path) as twin:
-        until("it is refused", lambda: b"host_taken" in twin.stderr + twin.stdout or twin.process.poll(), 15)
+        until(
+            "it is refused",
+            lambda: b"host_taken" in twin.stderr + twin.stdout or twin.process.poll(),
+            15,
+        )
         twin.process.send_signal(signal.SIGTERM)
         twin.end(15)
     assert small_map(lambda x: x, [1]) == [1]

@@ -9,7 +9,7 @@ from harness import small_map
 
 
 def test_four_spinning_threads_under_one_core_use_one_core(service):
-    """Hashing releases the interpreter's lock, so four threads would use all the cores there are."""
+    """Hashing releases the interpreter's lock, so four threads would use four cores."""
 
     def spin(_):
         import hashlib
@@ -89,7 +89,8 @@ def test_a_fork_bomb_stays_inside(service):
         assert isinstance(outputs[0], muster.OutOfMemory), outputs
     else:
         children, number = outputs[0]
-        assert number == errno.EAGAIN and children <= 1024
+        assert number == errno.EAGAIN
+        assert children <= 1024
     service.wait_idle()
     assert small_map(lambda x: x, [1]) == [1]
 
@@ -106,7 +107,8 @@ def test_a_flood_of_open_files_stays_inside(service):
     import errno
 
     ((count, number),) = small_map(flood, [0])
-    assert number == errno.EMFILE and count <= 65536
+    assert number == errno.EMFILE
+    assert count <= 65536
 
 
 def test_full_scratch_stays_inside(service):
@@ -126,7 +128,8 @@ def test_full_scratch_stays_inside(service):
         assert isinstance(answer, muster.OutOfMemory), repr(answer)
     else:
         written, number = answer
-        assert number == errno.ENOSPC and written <= 1 << 30
+        assert number == errno.ENOSPC
+        assert written <= 1 << 30
 
 
 def test_scratch_is_there_is_empty_and_can_be_written(service):

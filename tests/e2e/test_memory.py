@@ -29,7 +29,8 @@ def assert_light(service):
 def test_a_million_small_inputs_from_a_generator(fresh, tmp_path):
     source = f"""
 import resource, muster
-outputs = muster.remote_parallel_map(lambda x: x + 1, (x for x in range({MILLION})), func_ram=0.25, spinner=False)
+inputs = (x for x in range({MILLION}))
+outputs = muster.remote_parallel_map(lambda x: x + 1, inputs, func_ram=0.25, spinner=False)
 assert outputs == list(range(1, {MILLION} + 1))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """

@@ -1,4 +1,5 @@
-"""What is written inside appears at the client: every byte, in order, attributed, and while it runs."""
+"""What is written inside appears at the client: every byte, in order, attributed, and while it
+runs."""
 
 import io
 import json
@@ -15,7 +16,8 @@ from harness import Script, small_map
 
 @pytest.fixture
 def printed(monkeypatch):
-    """Runs a call with `sys.stdout` and `sys.stderr` replaced, and gives what was written to each, as bytes."""
+    """Runs a call with `sys.stdout` and `sys.stderr` replaced, and gives what was written to each,
+    as bytes."""
 
     def run(function, inputs, **options):
         streams = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="") for _ in range(2)]
@@ -82,7 +84,9 @@ def test_a_hundred_thousand_lines_of_one_input_all_arrive_in_order(service, prin
 def test_prints_of_threads_arrive(service, printed):
     def run(_):
         threads = [
-            threading.Thread(target=lambda n=n: [sys.stdout.write(f"thread {n} line {i}\n") for i in range(200)])
+            threading.Thread(
+                target=lambda n=n: [sys.stdout.write(f"thread {n} line {i}\n") for i in range(200)]
+            )
             for n in range(4)
         ]
         for thread in threads:
@@ -110,7 +114,9 @@ def test_what_subprocesses_and_c_code_write_arrives_in_its_place(service, printe
         # C's buffer is its own: its line comes at the latest when the input ends.
         assert {b"python %d" % x, b"shell %d" % x, b"c %d" % x} <= set(out.splitlines())
     lines = out.splitlines()
-    assert lines.index(b"c 1") < lines.index(b"python 2"), "the C library's buffer was not written before the next input"
+    assert lines.index(b"c 1") < lines.index(b"python 2"), (
+        "the C library's buffer was not written before the next input"
+    )
     assert out.count(b"descriptor\n") == 2
     assert err == b"shell error 1\nshell error 2\n"
 
@@ -153,7 +159,9 @@ def test_nothing_is_lost_at_the_end_of_a_call(service, printed):
 
     for _ in range(5):
         _, out, _ = printed(run, range(200))
-        assert sorted(out.decode().replace("><", "> <").split()) == sorted(f"<{x}>" for x in range(200))
+        assert sorted(out.decode().replace("><", "> <").split()) == sorted(
+            f"<{x}>" for x in range(200)
+        )
 
 
 @pytest.mark.smoke
@@ -205,16 +213,28 @@ muster.remote_parallel_map(run, [0], func_ram=0.25, spinner=False)
 """
     (tmp_path / "noisy.py").write_text(source)
     command = f"{sys.executable} noisy.py | head -n 1"
-    with Script(["bash", "-o", "pipefail", "-c", command], cwd=tmp_path, env=service.environment) as script:
+    with Script(
+        ["bash", "-o", "pipefail", "-c", command], cwd=tmp_path, env=service.environment
+    ) as script:
         assert script.end() != 0
         assert script.stdout == b"0\n"
         assert b"BrokenPipeError" in script.stderr
 
 
 def test_each_print_is_attributed_to_its_input_and_comes_before_its_output(service):
-    source = "import sys\ndef run(x):\n    for i in range(50):\n        print(f'{x}:{i}')\n        print(x, file=sys.stderr)\n"
-    body = json.dumps({"source": source, "entry": "run", "inputs": list(range(20)), "ram": 0.25}).encode()
-    status, _, answer = service.api.request("POST", "/v1/calls", body, {"Content-Type": "application/json"})
+    source = """
+import sys
+def run(x):
+    for i in range(50):
+        print(f"{x}:{i}")
+        print(x, file=sys.stderr)
+"""
+    body = json.dumps(
+        {"source": source, "entry": "run", "inputs": list(range(20)), "ram": 0.25}
+    ).encode()
+    status, _, answer = service.api.request(
+        "POST", "/v1/calls", body, {"Content-Type": "application/json"}
+    )
     assert status == 200
     texts, done = {}, set()
     for line in answer.splitlines():
@@ -232,7 +252,7 @@ def test_each_print_is_attributed_to_its_input_and_comes_before_its_output(servi
 
 
 def test_random_writes_of_many_inputs_arrive_whole(service, printed):
-    """Random sizes on both streams from a printed seed, against what the client computes by itself."""
+    """Random sizes on both streams from a printed seed, against what is computed here."""
     seed = random.randrange(1 << 30)
 
     def chunks(x):
@@ -250,7 +270,9 @@ def test_random_writes_of_many_inputs_arrive_whole(service, printed):
     _, *written = printed(run, range(40))
     for stream, got in enumerate(written, start=1):
         wanted = [line for x in range(40) for number, line in chunks(x) if number == stream]
-        assert sorted(got.splitlines(keepends=True)) == sorted(wanted), f"stream {stream}, seed {seed}"
+        assert sorted(got.splitlines(keepends=True)) == sorted(wanted), (
+            f"stream {stream}, seed {seed}"
+        )
 
 
 def test_a_function_killed_while_it_prints_keeps_whole_what_it_wrote(service, printed):

@@ -34,11 +34,17 @@ def test_the_probe_finds_the_whole_posture(service):
                 return error.errno
             return 0
 
+        def writable_below(folder):
+            paths = [os.path.join(at, name) for at, _, names in os.walk(folder) for name in names]
+            return [path for path in paths if os.access(path, os.W_OK)]
+
         io_uring_setup = 425
         bpf, keyctl, unshare_user = 321, 250, 0x10000000
         return {
             "ids": (os.getuid(), os.getgid(), os.geteuid(), os.getgroups()),
-            "capabilities": [int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")],
+            "capabilities": [
+                int(status[f"Cap{kind}"], 16) for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb")
+            ],
             "no new privileges": status["NoNewPrivs"],
             "seccomp": status["Seccomp"],
             "io_uring": error_of(libc.syscall, io_uring_setup, 8, ctypes.create_string_buffer(256)),
@@ -51,17 +57,18 @@ def test_the_probe_finds_the_whole_posture(service):
             "etc": error_in(lambda: open("/etc/file", "w")),
             "runner": error_in(lambda: open("/.muster/runner/file", "w")),
             "sysctl": error_in(lambda: open("/proc/sys/kernel/hostname", "w").write("x")),
-            "cgroup": [os.path.join(f, n) for f, _, names in os.walk("/sys/fs/cgroup") for n in names[:1]
-                       if os.access(os.path.join(f, n), os.W_OK)],
+            "cgroup": writable_below("/sys/fs/cgroup"),
             "devices": sorted(os.listdir("/dev")),
             "processes": sorted(int(name) for name in os.listdir("/proc") if name.isdigit()),
-            "docker socket": os.path.exists("/var/run/docker.sock") or os.path.exists("/run/docker.sock"),
+            "docker socket": any(map(os.path.exists, ("/var/run/docker.sock", "/run/docker.sock"))),
             "environment": dict(os.environ),
-        }  # fmt: skip
+        }
 
     (found,) = small_map(probe, [0])
     uid, gid, effective, groups = found["ids"]
-    assert uid == effective != 0 and gid != 0 and 0 not in groups
+    assert uid == effective != 0
+    assert gid != 0
+    assert 0 not in groups
     assert found["capabilities"] == [0] * 5
     assert found["no new privileges"] == "1"
     assert found["seccomp"] == "2"
@@ -78,7 +85,8 @@ def test_the_probe_finds_the_whole_posture(service):
     assert not found["docker socket"]
     # No credential of the fleet is inside.
     text = repr(found["environment"])
-    assert service.token not in text and "muster_" not in text
+    assert service.token not in text
+    assert "muster_" not in text
 
 
 def test_two_workers_have_users_of_their_own(service):
@@ -121,22 +129,33 @@ def test_docker_agrees_with_the_hardening_list(service):
     host, config = container["HostConfig"], container["Config"]
     assert config["Labels"]["muster.agent"] == service.agents[0].name
     assert config["User"] not in ("", "0", "root")
-    assert host["CapDrop"] == ["ALL"] and not host["CapAdd"]
+    assert host["CapDrop"] == ["ALL"]
+    assert not host["CapAdd"]
     assert "no-new-privileges" in host["SecurityOpt"][0]
-    assert not host["Privileged"] and host["ReadonlyRootfs"]
-    assert host["IpcMode"] == "private" and host["PidMode"] == "" and host["UTSMode"] == ""
+    assert not host["Privileged"]
+    assert host["ReadonlyRootfs"]
+    assert host["IpcMode"] == "private"
+    assert host["PidMode"] == ""
+    assert host["UTSMode"] == ""
     assert host["CgroupnsMode"] == "private"
     assert host["NetworkMode"] not in ("host", "default", "bridge")
-    assert host["PidsLimit"] == 1024 and host["OomScoreAdj"] == 500
-    assert {limit["Name"]: limit["Hard"] for limit in host["Ulimits"]} == {"nofile": 65536, "core": 0}
-    assert host["LogConfig"]["Type"] == "none" and host["RestartPolicy"]["Name"] in ("", "no")
-    assert not host["Devices"] and not host["Binds"]
+    assert host["PidsLimit"] == 1024
+    assert host["OomScoreAdj"] == 500
+    assert {limit["Name"]: limit["Hard"] for limit in host["Ulimits"]} == {
+        "nofile": 65536,
+        "core": 0,
+    }
+    assert host["LogConfig"]["Type"] == "none"
+    assert host["RestartPolicy"]["Name"] in ("", "no")
+    assert not host["Devices"]
+    assert not host["Binds"]
     assert all(not mount["RW"] for mount in container["Mounts"] if mount["Type"] == "bind")
 
 
 @pytest.fixture
 def reachable_by_a_plain_container():
-    """A listener on every address of this host, a link-local one among them, where a cloud's metadata would be."""
+    """A listener on every address of this host, a link-local one among them, where a cloud's
+    metadata would be."""
     address = "169.254.77.77"
     subprocess.run(["ip", "address", "add", f"{address}/32", "dev", "lo"], check=True, timeout=10)
     try:
@@ -144,20 +163,27 @@ def reachable_by_a_plain_container():
             server.listen()
             yield server.getsockname()[1], address, server
     finally:
-        subprocess.run(["ip", "address", "del", f"{address}/32", "dev", "lo"], check=True, timeout=10)
+        subprocess.run(
+            ["ip", "address", "del", f"{address}/32", "dev", "lo"], check=True, timeout=10
+        )
 
 
 def _addresses_of_this_host():
-    text = subprocess.run(["ip", "-4", "-o", "address"], capture_output=True, text=True, check=True, timeout=10).stdout
+    text = subprocess.run(
+        ["ip", "-4", "-o", "address"], capture_output=True, text=True, check=True, timeout=10
+    ).stdout
     return sorted({line.split()[3].split("/")[0] for line in text.splitlines()} - {"127.0.0.1"})
 
 
 @pytest.mark.deadline(90)
-def test_the_host_the_gateway_and_metadata_addresses_cannot_be_reached(service, reachable_by_a_plain_container):
+def test_the_host_the_gateway_and_metadata_addresses_cannot_be_reached(
+    service, reachable_by_a_plain_container
+):
     port, link_local, server = reachable_by_a_plain_container
     gateway_port = int(service.url.rpartition(":")[2])
     addresses = _addresses_of_this_host()
-    assert link_local in addresses and len(addresses) >= 2
+    assert link_local in addresses
+    assert len(addresses) >= 2
     targets = [(address, number) for address in addresses for number in (port, gateway_port)]
     targets += [("127.0.0.1", gateway_port), ("127.0.0.1", port), ("169.254.169.254", 80)]
 
@@ -181,13 +207,16 @@ def test_the_host_the_gateway_and_metadata_addresses_cannot_be_reached(service, 
         return reached
 
     # The listener is there: from here it answers.
-    assert set(reach([(address, port) for address in addresses])) == {(address, port) for address in addresses}
+    assert set(reach([(address, port) for address in addresses])) == {
+        (address, port) for address in addresses
+    }
     assert small_map(reach, [targets]) == [[]]
 
 
 @pytest.mark.deadline(60)
 def test_other_containers_cannot_be_reached(service):
-    """One worker listens on all its addresses and says which they are; another one tries to get through to it."""
+    """One worker listens on all its addresses and says which they are; another one tries to get
+    through to it."""
     arrived = []
 
     def inputs():
@@ -203,7 +232,9 @@ def test_other_containers_cannot_be_reached(service):
         if target is None:
             with socket.create_server(("0.0.0.0", 0)) as server:
                 server.settimeout(8)
-                print(socket.gethostbyname(socket.gethostname()), server.getsockname()[1], flush=True)
+                print(
+                    socket.gethostbyname(socket.gethostname()), server.getsockname()[1], flush=True
+                )
                 try:
                     server.accept()
                 except TimeoutError:
@@ -219,14 +250,27 @@ def test_other_containers_cannot_be_reached(service):
         listener, visitor = small_map(run, inputs())
     assert listener == "nobody came"
     assert visitor == "TimeoutError" or visitor.endswith("Error")
-    assert arrived and not arrived[0].startswith("127.")
+    assert arrived
+    assert not arrived[0].startswith("127.")
 
 
 def test_a_user_cannot_ask_for_more_than_an_image(service):
     """What reaches the engine cannot be steered: the whole request has no field for it."""
-    for field in ("privileged", "binds", "volumes", "devices", "cap_add", "network", "security_opt", "runtime", "user"):
+    for field in (
+        "privileged",
+        "binds",
+        "volumes",
+        "devices",
+        "cap_add",
+        "network",
+        "security_opt",
+        "runtime",
+        "user",
+    ):
         body = json.dumps({"command": ["true"], field: True}).encode()
-        status, _, _ = service.api.request("POST", "/v1/calls", body, {"Content-Type": "application/json"})
+        status, _, _ = service.api.request(
+            "POST", "/v1/calls", body, {"Content-Type": "application/json"}
+        )
         assert status == 400, field
 
 

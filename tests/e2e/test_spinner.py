@@ -1,4 +1,5 @@
-"""The spinner: one live line on a terminal, prints above it undisturbed; elsewhere no control codes at all."""
+"""The spinner: one live line on a terminal, prints above it undisturbed; elsewhere no control codes
+at all."""
 
 import os
 import re
@@ -61,7 +62,12 @@ def test_the_live_line_shows_running_workers_hosts_and_elapsed_time(terminal):
 
 
 def test_while_nothing_runs_it_says_why(terminal, service):
-    body = {"source": "import time\ndef run(x):\n    time.sleep(600)\n", "entry": "run", "inputs": [0, 1], "ram": 0.25}
+    body = {
+        "source": "import time\ndef run(x):\n    time.sleep(600)\n",
+        "entry": "run",
+        "inputs": [0, 1],
+        "ram": 0.25,
+    }
     blocking = service.api.create(**body)
     until("all room is taken", lambda: service.agents[0].status()["free_cores"] == 0)
     try:
@@ -77,7 +83,9 @@ def test_while_nothing_runs_it_says_why(terminal, service):
 def test_without_a_terminal_there_are_only_the_prints(script):
     running = script(PRINTING)
     out = running.succeed()
-    assert sorted(out.splitlines()) == sorted([b"line %d" % x for x in range(12)] + [b"after the call"])
+    assert sorted(out.splitlines()) == sorted(
+        [b"line %d" % x for x in range(12)] + [b"after the call"]
+    )
     assert sorted(running.stderr.splitlines()) == sorted(b"error %d" % x for x in range(0, 12, 3))
 
 
@@ -93,8 +101,12 @@ def test_an_error_leaves_the_terminal_clean(terminal):
     with terminal(source) as shown:
         assert shown.end() == 1
     lines = [line for line in shown.screen() if line]
-    assert lines[-1].startswith("AssertionError: too far") or "AssertionError: too far" in lines, lines
-    assert any(line.startswith("Traceback (most recent call last)") for line in lines), "the traceback has its own line"
+    assert lines[-1].startswith("AssertionError: too far") or "AssertionError: too far" in lines, (
+        lines
+    )
+    assert any(line.startswith("Traceback (most recent call last)") for line in lines), (
+        "the traceback has its own line"
+    )
 
 
 def test_ctrl_c_typed_at_the_terminal_cancels(terminal, service):

@@ -14,7 +14,9 @@ class Api:
 
     def request(self, method, path, body=None, headers=None, timeout=20):
         """(status, headers, body)."""
-        request = urllib.request.Request(self.url + path, data=body, method=method, headers=headers or {})
+        request = urllib.request.Request(
+            self.url + path, data=body, method=method, headers=headers or {}
+        )
         request.add_header("Authorization", f"Bearer {self.token}")
         try:
             with urllib.request.urlopen(request, timeout=timeout) as answer:
@@ -46,7 +48,9 @@ class Api:
     def create(self, **fields):
         """Creates a call from JSON in the background; its record."""
         body = json.dumps({"background": True, **fields}).encode()
-        status, _, answer = self.request("POST", "/v1/calls", body, {"Content-Type": "application/json"})
+        status, _, answer = self.request(
+            "POST", "/v1/calls", body, {"Content-Type": "application/json"}
+        )
         assert status == 201, (status, answer)
         return json.loads(answer)
 

@@ -32,8 +32,18 @@ def arguments(service, path, *options, token=None):
 
 
 def curl(service, path, *options, data=None, token=None, seconds=40):
-    """Runs curl to its end. `data` is its standard input: give `--data-binary @-` or `-T -` to send it."""
-    command = arguments(service, path, "-D", "/dev/stderr", "-w", "%{stderr}\nstatus=%{http_code}", *options, token=token)
+    """Runs curl to its end. `data` is its standard input: give `--data-binary @-` or `-T -` to send
+    it."""
+    command = arguments(
+        service,
+        path,
+        "-D",
+        "/dev/stderr",
+        "-w",
+        "%{stderr}\nstatus=%{http_code}",
+        *options,
+        token=token,
+    )
     done = subprocess.run(command, input=data, capture_output=True, timeout=seconds, check=False)
     head = done.stderr.decode()
     assert done.returncode == 0, (command, done.returncode, head)

@@ -22,8 +22,11 @@ class Daemon:
         self.name = Path(arguments[0]).name
         self.log = log
         self._file = log.open("ab")
-        # A session of its own, so that a Ctrl-C at the test run's terminal leaves the order of stopping to us.
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("MUSTER_")}
+        # A session of its own, so that a Ctrl-C at the test run's terminal leaves the order of
+        # stopping to us.
+        environment = {
+            key: value for key, value in os.environ.items() if not key.startswith("MUSTER_")
+        }
         self.process = subprocess.Popen(
             [str(argument) for argument in arguments],
             stdin=subprocess.DEVNULL,
@@ -54,12 +57,14 @@ class Daemon:
             self.process.send_signal(signal.SIGTERM)
 
     def wait(self, seconds):
-        """The exit code. One that has not ended at the deadline is killed, and that is a failure."""
+        """The exit code. One that has not ended by then is killed, and that is a failure."""
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise AssertionError(f"{self.name} did not end within {seconds:g} s of SIGTERM:\n{self.tail()}") from None
+            raise AssertionError(
+                f"{self.name} did not end within {seconds:g} s of SIGTERM:\n{self.tail()}"
+            ) from None
         finally:
             self._file.close()
 

@@ -16,7 +16,8 @@ def forget_stopped():
 
 
 def keep(test, report):
-    """Writes what can be known now; returns the folder. Never fails: it must not hide the failure it documents."""
+    """Writes what can be known now; returns the folder. Never fails: it must not hide the failure
+    it documents."""
     folder = FOLDER / re.sub(r"[^\w.-]+", "_", test)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "failure.txt").write_text(report)
@@ -34,5 +35,7 @@ def keep(test, report):
         for agent in service.agents:
             command = ["docker", "ps", "--all", "--no-trunc", "--filter", f"label={agent.label}"]
             done = subprocess.run(command, capture_output=True, timeout=30, check=False)
-            (folder / f"service-{number}-{agent.name}-docker-ps.txt").write_bytes(done.stdout + done.stderr)
+            (folder / f"service-{number}-{agent.name}-docker-ps.txt").write_bytes(
+                done.stdout + done.stderr
+            )
     return folder

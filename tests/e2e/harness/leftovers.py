@@ -11,7 +11,8 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def assert_none(name, state, pids):
-    """Nothing of the agent `name`, whose state folder is `state` and whose processes were `pids`, is left."""
+    """Nothing of the agent `name`, whose state folder is `state` and whose processes were `pids`,
+    is left."""
     # Docker ends a removal, and the kernel a cgroup, a moment after they answer.
     until(f"no container of {name} is left", lambda: not containers(f"muster.agent={name}"), 10)
     until(f"no cgroup of {name} is left", lambda: not cgroups(name), 10)
@@ -39,7 +40,9 @@ def processes(name, state, pids):
         if not folder.name.isdigit() or int(folder.name) == os.getpid():
             continue
         try:
-            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+            command = (
+                (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+            )
         except OSError:
             continue
         if int(folder.name) in pids or name in command or f"{state}/" in command:
@@ -60,7 +63,9 @@ def mounts(state):
 
 def networks(name):
     """Docker networks that carry the agent's name or label."""
-    labelled = docker("network", "ls", "--filter", f"label=muster.agent={name}", "--format", "{{.Name}}").split()
+    labelled = docker(
+        "network", "ls", "--filter", f"label=muster.agent={name}", "--format", "{{.Name}}"
+    ).split()
     named = docker("network", "ls", "--filter", f"name={name}", "--format", "{{.Name}}").split()
     return sorted({*labelled, *named})
 

@@ -90,7 +90,8 @@ class Script:
         return self.stdout
 
     def __str__(self):
-        return f"stdout: {self.stdout[-4000:]!r}\nstderr: {self.stderr[-4000:].decode('utf-8', 'replace')}"
+        errors = self.stderr[-4000:].decode("utf-8", "replace")
+        return f"stdout: {self.stdout[-4000:]!r}\nstderr: {errors}"
 
     def __enter__(self):
         return self

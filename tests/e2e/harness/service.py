@@ -1,4 +1,5 @@
-"""A service under test: one gateway, any number of agents, and the promise that nothing of them is left."""
+"""A service under test: one gateway, any number of agents, and the promise that nothing of them is
+left."""
 
 import contextlib
 import json
@@ -15,9 +16,11 @@ from .docker import containers
 from .wait import until
 
 ROOT = Path(__file__).resolve().parents[3]
-# One id for all of a test run: it is in the name of every agent, and so on everything an agent makes.
+# One id for all of a test run: it is in the name of every agent, and so on everything an agent
+# makes.
 RUN = secrets.token_hex(3)
-# The written order of stopping gives running calls their grace; these tests leave none, so this is generous.
+# The written order of stopping gives running calls their grace; these tests leave none, so this is
+# generous.
 STOP_SECONDS = 30.0
 # Every service started since the last test began or still running: what evidence is taken from.
 KNOWN = []
@@ -35,7 +38,8 @@ def runner_folder():
 
 
 class Agent:
-    """One agent. `name` is its host's name and the value of the label `muster.agent` on all it makes."""
+    """One agent. `name` is its host's name and the value of the label `muster.agent` on all it
+    makes."""
 
     def __init__(self, service, name, folder, arguments):
         self.service = service
@@ -73,7 +77,11 @@ class Agent:
 
     def wait_ready(self, warm=0):
         """Waits until it is connected, knows its images, and has so many warm workers."""
-        until(f"{self.name} is connected and has images", lambda: (self.status() or {}).get("images"), 30)
+        until(
+            f"{self.name} is connected and has images",
+            lambda: (self.status() or {}).get("images"),
+            30,
+        )
         if warm:
             until(f"{self.name} has {warm} warm workers", lambda: self.status()["warm"] >= warm, 30)
 
@@ -112,7 +120,8 @@ class Agent:
 
 
 class Service:
-    """A gateway and its agents, as a context manager. Extra `gateway` arguments go to the gateway's command line."""
+    """A gateway and its agents, as a context manager. Extra `gateway` arguments go to the gateway's
+    command line."""
 
     def __init__(self, folder, gateway=()):
         self.folder = Path(folder)
@@ -188,7 +197,8 @@ class Service:
         running = [agent for agent in self.agents if not agent.ended]
         for agent in running:
             agent.terminate()
-        # Every part is stopped and looked at, whatever the ones before it did; the first complaint comes out.
+        # Every part is stopped and looked at, whatever the ones before it did; the first complaint
+        # comes out.
         with contextlib.ExitStack() as stack:
             for agent in self.agents:
                 stack.callback(agent.assert_nothing_left)

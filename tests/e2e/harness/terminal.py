@@ -5,8 +5,8 @@ import pty
 import re
 import struct
 import subprocess
-import threading
 import termios
+import threading
 from fcntl import ioctl
 
 from .wait import until
@@ -15,7 +15,8 @@ CONTROL = re.compile(rb"\x1b\[([0-9;?]*)([A-Za-z])")
 
 
 class Terminal:
-    """Runs `arguments` on a terminal of its own. `raw` is every byte it got, `screen()` the lines as they stand."""
+    """Runs `arguments` on a terminal of its own. `raw` is every byte it got, `screen()` the lines
+    as they stand."""
 
     def __init__(self, arguments, *, cwd, env, columns=100, rows=30):
         main, inner = pty.openpty()
@@ -53,8 +54,11 @@ class Terminal:
         return rendered(self.raw)
 
     def wait_for(self, pattern, seconds=20.0):
-        """Waits until a line on the screen has matched at some moment; every moment's line counts, overwritten or not."""
-        return until(f"the terminal has shown {pattern!r}", lambda: re.search(pattern, self.raw), seconds)
+        """Waits until a line on the screen has matched at some moment; every moment's line counts,
+        overwritten or not."""
+        return until(
+            f"the terminal has shown {pattern!r}", lambda: re.search(pattern, self.raw), seconds
+        )
 
     def end(self, seconds=30.0):
         code = self.process.wait(seconds)
@@ -73,7 +77,8 @@ class Terminal:
 
 
 def rendered(raw):
-    """The lines a terminal shows after these bytes: carriage return, line feed, cursor up and down, erase."""
+    """The lines a terminal shows after these bytes: carriage return, line feed, cursor up and down,
+    erase."""
     lines, row, column, at = [[]], 0, 0, 0
     while at < len(raw):
         control = CONTROL.match(raw, at)

@@ -8,7 +8,8 @@ class NotInTime(AssertionError):
 
 
 def until(what, condition, seconds=20.0, interval=0.02):
-    """Asks until `condition()` is true, and returns what it gave. Fails with `what` and the last answer at the deadline."""
+    """Asks until `condition()` is true, and returns what it gave. Fails with `what` and the last
+    answer at the deadline."""
     deadline = time.monotonic() + seconds
     while True:
         answer = condition()
