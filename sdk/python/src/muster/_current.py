@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from typing import NamedTuple, Optional
+from typing import Optional
 
 
-class Current(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Current:
     """One attempt of one input; (call_id, index) stays the same when an input is tried again."""
 
     call_id: str

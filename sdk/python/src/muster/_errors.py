@@ -4,7 +4,7 @@
     ├── UsageError                   an argument is wrong; nothing was sent
     │   ├── UsageTypeError           … also a TypeError
     │   └── UsageValueError          … also a ValueError
-    ├── PicklingError                a function, input or output cannot be pickled; also a pickle.PicklingError
+    ├── PicklingError                what cannot be pickled; also a pickle.PicklingError
     ├── TransportError               no gateway there, or the connection was lost for good
     ├── ApiError                     the gateway refused a request: `code`, `status`, `detail`, `action`, `call_id`
     │   ├── AuthError                missing, wrong or too weak token
@@ -16,11 +16,11 @@
         ├── Cancelled                somebody cancelled it
         └── InputError               one input failed: `index`, `host`, `attempt`
             ├── WorkerDied           its worker ended: `exit_code` or `signal`
-            │   └── OutOfMemory      … for it passed func_ram: `limit_bytes`, `peak_bytes`
+            ├── OutOfMemory          it took more than func_ram: `limit_bytes`, `peak_bytes`
             ├── InputTimeout         it ran longer than `timeout_seconds`
             ├── ValueTooLarge        its output is larger than `limit_bytes`
             ├── HostLost             the host or its container engine failed, over and over
-            └── RemoteError          it raised something that cannot be rebuilt here: `type_name`, `message`, `traceback_text`
+            └── RemoteError          it raised what cannot be rebuilt here: `type_name`, `message`, ...
 
 What the user's function raises comes out as its own type, not as one of these; `index`, `call_id` and `host` are set on it too.
 
@@ -188,7 +188,7 @@ class WorkerDied(InputError):
         self.signal = signal
 
 
-class OutOfMemory(WorkerDied):
+class OutOfMemory(InputError):
     """The input took more than `func_ram`: `limit_bytes` is what it had, `peak_bytes` what it reached."""
 
     def __init__(
@@ -197,22 +197,12 @@ class OutOfMemory(WorkerDied):
         *,
         limit_bytes: int | None = None,
         peak_bytes: int | None = None,
-        exit_code: int | None = None,
-        signal: int | None = None,
         index: int | None = None,
         host: str | None = None,
         call_id: str | None = None,
         attempt: int | None = None,
     ) -> None:
-        super().__init__(
-            message,
-            exit_code=exit_code,
-            signal=signal,
-            index=index,
-            host=host,
-            call_id=call_id,
-            attempt=attempt,
-        )
+        super().__init__(message, index=index, host=host, call_id=call_id, attempt=attempt)
         self.limit_bytes = limit_bytes
         self.peak_bytes = peak_bytes
 

@@ -1,0 +1,116 @@
+"""The gateway's routes, and its problems as exceptions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from . import _http
+from ._config import Endpoint
+from ._errors import ApiError, AuthError, CallNotFound, ImageError, NoHosts
+from ._http import Body, Buffer
+
+FRAMES = "application/vnd.muster.frames"
+
+_BY_CODE: dict[str, type[ApiError]] = {
+    "unauthorized": AuthError,
+    "forbidden": AuthError,
+    "no_hosts": NoHosts,
+    "does_not_fit": NoHosts,
+    "no_such_image": ImageError,
+    "no_image_for_python": ImageError,
+    "unknown_call": CallNotFound,
+}
+
+
+def create(
+    endpoint: Endpoint, key: str, body: Sequence[Buffer], seconds: float = _http.REQUEST_SECONDS
+) -> Body:
+    """Create a call; the answer is its stream of events (for a background call its record)."""
+    headers = {"Content-Type": FRAMES, "Accept": FRAMES, "Idempotency-Key": key}
+    return checked(_http.send(endpoint, "POST", "/v1/calls", body, headers, seconds))
+
+
+def append(
+    endpoint: Endpoint, call_id: str, body: Sequence[Buffer], connection: _http.Connection | None = None
+) -> Body:
+    """Append inputs. A slow answer is the gateway's back-pressure, so there is no deadline but the connection's own."""
+    path = f"/v1/calls/{call_id}/inputs"
+    headers = {"Content-Type": FRAMES}
+    return checked(_http.send(endpoint, "POST", path, body, headers, None, connection))
+
+
+def events(endpoint: Endpoint, call_id: str, after: int) -> Body:
+    """The events after `after`, live until the call's end."""
+    path = f"/v1/calls/{call_id}/events?after={after}"
+    return checked(_http.send(endpoint, "GET", path, (), {"Accept": FRAMES}))
+
+
+def cancel(endpoint: Endpoint, call_id: str, seconds: float = _http.REQUEST_SECONDS) -> dict[str, Any]:
+    """Cancel a call; any number of times."""
+    return _object(endpoint, "DELETE", f"/v1/calls/{call_id}", seconds)
+
+
+def record(endpoint: Endpoint, call_id: str) -> dict[str, Any]:
+    """The record of a call."""
+    return _object(endpoint, "GET", f"/v1/calls/{call_id}")
+
+
+def function(endpoint: Endpoint, call_id: str) -> bytes:
+    """The bytes of a call's FUNCTION."""
+    return _whole(endpoint, "GET", f"/v1/calls/{call_id}/function")
+
+
+def listing(endpoint: Endpoint, what: str) -> list[dict[str, Any]]:
+    """`calls` or `hosts`."""
+    answer = json.loads(_whole(endpoint, "GET", f"/v1/{what}"))
+    items = answer.get(what, []) if isinstance(answer, dict) else answer
+    return list(items)
+
+
+def checked(answer: Body) -> Body:
+    """The answer, or the problem it carries as an exception."""
+    if answer.status < 300:
+        return answer
+    try:
+        content = answer.read_all(_http.REQUEST_SECONDS)
+    except OSError:
+        content = b""
+        answer.connection.close()
+    else:
+        answer.connection.release()
+    raise problem(answer.status, content, answer.call_id)
+
+
+def problem(status: int, content: bytes, call_id: str | None = None) -> ApiError:
+    """The exception for `application/problem+json`, or for whatever else answered."""
+    try:
+        said = json.loads(content)
+    except ValueError:
+        said = None
+    if not isinstance(said, dict):
+        text = content[:200].decode("utf-8", "replace").strip()
+        return ApiError(f"the gateway answered {status}: {text or 'nothing more'}", status=status, detail=text)
+    code = str(said.get("code", ""))
+    detail = str(said.get("detail") or said.get("title") or code)
+    action = str(said.get("action") or "")
+    kind = _BY_CODE.get(code) or (AuthError if status in (401, 403) else ApiError)
+    message = f"{detail.rstrip('.')}. {action}" if action else detail
+    return kind(message, code=code, status=status, detail=detail, action=action, call_id=call_id)
+
+
+def _object(
+    endpoint: Endpoint, method: str, path: str, seconds: float = _http.REQUEST_SECONDS
+) -> dict[str, Any]:
+    found = json.loads(_whole(endpoint, method, path, seconds) or b"{}")
+    return found if isinstance(found, dict) else {}
+
+
+def _whole(
+    endpoint: Endpoint, method: str, path: str, seconds: float = _http.REQUEST_SECONDS
+) -> bytes:
+    answer, content = _http.fetch(endpoint, method, path, (), {"Accept": "application/json"}, seconds)
+    if answer.status >= 300:
+        raise problem(answer.status, content, answer.call_id)
+    return content

@@ -1,0 +1,325 @@
+"""HTTP/1.1 to a gateway, over connections that are kept for the next request.
+
+`http.client` sends requests and reads heads. Bodies are read here, straight from the socket: an event stream is read
+in large pieces, with a deadline per read, which `http.client`'s buffered file cannot do (it is unusable after one timeout).
+
+Idle connections are kept per process and gateway in deques, whose operations are atomic: no lock that a fork could
+leave locked, and a forked child never touches its parent's connections.
+
+Requests are safe to send twice (idempotency keys, numbered inputs), so one that finds its kept connection closed by the
+gateway is sent again on a new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import select
+import socket
+from collections import deque
+from collections.abc import Sequence
+from typing import Union
+from urllib.parse import urlsplit
+
+from ._config import Endpoint
+from ._errors import TransportError
+
+Buffer = Union[bytes, bytearray, memoryview]
+
+CONNECT_SECONDS = 10.0
+REQUEST_SECONDS = 30.0
+_READ_BYTES = 256 * 1024
+_KEPT_PER_GATEWAY = 8
+_MAX_LINE = 16 * 1024
+
+_idle: dict[tuple[int, str], deque[Connection]] = {}
+
+
+class Connection:
+    """One connection; used by one request at a time."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        parts = urlsplit(endpoint.url)
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self.endpoint = endpoint
+        self.prefix = parts.path.rstrip("/")
+        self.http = kind(parts.netloc, timeout=CONNECT_SECONDS, blocksize=_READ_BYTES)
+        self.body: Body | None = None
+        self.used = False
+        self._sock: socket.socket | None = None
+
+    def open(self) -> socket.socket:
+        """The socket, connected."""
+        if self._sock is None:
+            self.http.connect()
+            sock: socket.socket = self.http.sock
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if hasattr(socket, "TCP_KEEPIDLE"):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 20)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+            self._sock = sock
+        return self._sock
+
+    def ready(self) -> bool:
+        """Whether the next request can go out: the last answer is read, and the gateway has not hung up."""
+        if self._sock is None:
+            return False
+        if self.body is not None:
+            if not self.body.drain():
+                return False
+            self.body = None
+        return not _readable(self._sock)
+
+    def abort(self) -> None:
+        """Hang up, from any thread: whoever reads or writes on this connection gets an error."""
+        if self._sock is not None:
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        if self.body is not None:
+            self.body.response.close()
+        self.http.close()
+        self._sock = None
+
+    def release(self) -> None:
+        """Keep the connection for the next request. An answer that is nearly read may still be on its way."""
+        if self.body is not None and not self.body.reusable():
+            self.close()
+            return
+        kept = _idle.setdefault((os.getpid(), self.endpoint.url), deque())
+        if len(kept) >= _KEPT_PER_GATEWAY:
+            self.close()
+        else:
+            self.used = True
+            kept.append(self)
+
+
+class Body:
+    """The body of an answer, as it comes."""
+
+    def __init__(self, connection: Connection, sock: socket.socket, response: http.client.HTTPResponse) -> None:
+        self.connection = connection
+        self.response = response
+        self.call_id = response.getheader("Muster-Call")
+        self.status = response.status
+        self._sock = sock
+        self._chunked = bool(response.chunked)
+        self._left: int | None = 0 if self._chunked else response.length
+        self._first_chunk = True
+        self._finished = not self._chunked and self._left == 0
+        self._keep_alive = not response.will_close
+        # What http.client read past the head: taken without a further read from the socket.
+        sock.settimeout(0.0)
+        try:
+            self._raw: bytes = response.fp.peek() if response.fp is not None else b""
+        except OSError:
+            self._raw = b""
+
+    def read(self, seconds: float | None) -> Buffer | None:
+        """Some bytes; `b""` at the end of the body; None if nothing came within `seconds`."""
+        while True:
+            data = self._parse()
+            if data or self._finished:
+                return data
+            self._sock.settimeout(seconds)
+            try:
+                more = self._sock.recv(_READ_BYTES)
+            except socket.timeout:
+                return None
+            except BlockingIOError:
+                return None
+            if not more:
+                if self._chunked or self._left is not None:
+                    raise ConnectionResetError("the gateway hung up within an answer")
+                self._finished = True
+                return b""
+            self._raw = self._raw + more if self._raw else more
+
+    def read_all(self, seconds: float) -> bytes:
+        """The rest of the body."""
+        parts: list[Buffer] = []
+        while True:
+            data = self.read(seconds)
+            if data is None:
+                raise TimeoutError("the gateway stopped within an answer")
+            if not data:
+                return b"".join(parts)
+            parts.append(data)
+
+    def reusable(self) -> bool:
+        return self._keep_alive
+
+    def drain(self) -> bool:
+        """Whether the end of the body has been reached, reading only what is there already."""
+        try:
+            while not self._finished:
+                if self.read(0.0) is None:
+                    return False
+        except (OSError, TransportError):
+            return False
+        self.response.close()
+        return True
+
+    def _parse(self) -> Buffer:
+        """Body bytes out of what was received."""
+        raw = self._raw
+        if not raw or self._finished:
+            return b""
+        if not self._chunked:
+            self._raw = b""
+            if self._left is not None:
+                self._left -= len(raw)
+                self._finished = self._left <= 0
+            return raw
+        view = memoryview(raw)
+        parts: list[Buffer] = []
+        at, end, left = 0, len(raw), self._left or 0
+        while at < end:
+            if left:
+                step = min(left, end - at)
+                parts.append(view[at : at + step])
+                at += step
+                left -= step
+                continue
+            # The line of a chunk's size, after the first chunk preceded by the end of the last one.
+            start = at if self._first_chunk else at + 2
+            stop = raw.find(b"\r\n", start)
+            if stop < 0:
+                if end - at > _MAX_LINE:
+                    raise TransportError("the gateway's answer is not HTTP: endless chunk size")
+                break
+            try:
+                left = int(raw[start:stop].split(b";", 1)[0], 16)
+            except ValueError:
+                raise TransportError("the gateway's answer is not HTTP: bad chunk size") from None
+            if left == 0:
+                # Trailers, of which none matters here, end with an empty line.
+                if raw.find(b"\r\n\r\n", stop) < 0:
+                    break
+                self._finished = True
+                at = end
+                break
+            self._first_chunk = False
+            at = stop + 2
+        self._left = left
+        self._raw = raw[at:] if at < end else b""
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def send(
+    endpoint: Endpoint,
+    method: str,
+    path: str,
+    body: Sequence[Buffer] = (),
+    headers: dict[str, str] | None = None,
+    seconds: float | None = REQUEST_SECONDS,
+    connection: Connection | None = None,
+) -> Body:
+    """Send one request and read the head of its answer; each write and read may take `seconds`.
+
+    The answer's `connection` is the caller's to `release` or `close`. `TransportError` if there is no gateway.
+    """
+    while True:
+        chosen = connection or _kept(endpoint) or Connection(endpoint)
+        reused = chosen.used
+        try:
+            return _send_on(chosen, method, path, body, headers or {}, seconds)
+        except (OSError, http.client.HTTPException) as error:
+            chosen.close()
+            if reused and connection is None and not isinstance(error, socket.timeout):
+                continue
+            raise TransportError(_unreachable(endpoint, method, path, error)) from error
+        except BaseException:
+            chosen.close()
+            raise
+
+
+def fetch(
+    endpoint: Endpoint,
+    method: str,
+    path: str,
+    body: Sequence[Buffer] = (),
+    headers: dict[str, str] | None = None,
+    seconds: float = REQUEST_SECONDS,
+) -> tuple[Body, bytes]:
+    """Send one request and read the whole answer."""
+    answer = send(endpoint, method, path, body, headers, seconds)
+    try:
+        content = answer.read_all(seconds)
+    except OSError as error:
+        answer.connection.close()
+        raise TransportError(_unreachable(endpoint, method, path, error)) from error
+    except BaseException:
+        answer.connection.close()
+        raise
+    answer.connection.release()
+    return answer, content
+
+
+def _send_on(
+    connection: Connection,
+    method: str,
+    path: str,
+    body: Sequence[Buffer],
+    headers: dict[str, str],
+    seconds: float | None,
+) -> Body:
+    sock = connection.open()
+    sock.settimeout(seconds)
+    client = connection.http
+    client.putrequest(method, connection.prefix + path, skip_accept_encoding=True)
+    for name, value in headers.items():
+        client.putheader(name, value)
+    if connection.endpoint.token:
+        client.putheader("Authorization", "Bearer " + connection.endpoint.token)
+    if body or method in ("POST", "PUT"):
+        client.putheader("Content-Length", str(sum(len(part) for part in body)))
+    try:
+        client.endheaders()
+        for part in body:
+            sock.sendall(part)
+    except (BrokenPipeError, ConnectionResetError):
+        # The gateway may have refused the request before it read all of it: its answer says why.
+        if not body:
+            raise
+    response = client.getresponse()
+    connection.body = Body(connection, sock, response)
+    return connection.body
+
+
+def _kept(endpoint: Endpoint) -> Connection | None:
+    kept = _idle.get((os.getpid(), endpoint.url))
+    while kept:
+        try:
+            connection = kept.pop()
+        except IndexError:
+            return None
+        if connection.endpoint.token == endpoint.token and connection.ready():
+            return connection
+        connection.close()
+    return None
+
+
+def _readable(sock: socket.socket) -> bool:
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        return bool(poll.poll(0))
+    return bool(select.select([sock], [], [], 0)[0])
+
+
+def _unreachable(endpoint: Endpoint, method: str, path: str, error: Exception) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return (
+            f"no gateway at {endpoint.url}: connection refused. Start one with `make demo`, "
+            "or set MUSTER_URL to where yours listens"
+        )
+    if isinstance(error, socket.gaierror):
+        return f"no gateway at {endpoint.url}: the name cannot be resolved. Check MUSTER_URL"
+    if isinstance(error, socket.timeout):
+        return f"the gateway at {endpoint.url} did not answer {method} {path} in time"
+    reason = error or type(error).__name__
+    return f"the connection to the gateway at {endpoint.url} failed during {method} {path}: {reason}"

@@ -1,0 +1,132 @@
+"""What a user asks for, checked before anything is sent, as the SPEC of a call. Pure, but for `env` by name."""
+
+from __future__ import annotations
+
+import json
+import math
+import numbers
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, Union
+
+from ._errors import UsageTypeError, UsageValueError
+
+Env = Union[Mapping[str, str], Iterable[str], None]
+
+_MAX_NAME = 200
+
+
+class Options(NamedTuple):
+    """A call, all but its function and inputs."""
+
+    spec: dict[str, Any]
+    return_exceptions: bool
+
+    def frame_body(self, more_inputs: bool) -> bytes:
+        """The body of SPEC."""
+        spec = {**self.spec, "more_inputs": True} if more_inputs else self.spec
+        return json.dumps(spec, separators=(",", ":")).encode()
+
+
+def options(
+    function: Any,
+    *,
+    func_cpu: Any,
+    func_ram: Any,
+    max_parallelism: Any,
+    background: bool,
+    generator: bool,
+    image: Any,
+    env: Any,
+    timeout: Any,
+    retries: Any,
+    return_exceptions: bool,
+    name: Any,
+) -> Options:
+    """The options of one call; `UsageTypeError` or `UsageValueError` names the argument that is wrong."""
+    if background and generator:
+        raise UsageValueError("background=True and generator=True exclude each other")
+    spec: dict[str, Any] = {
+        "kind": "pickle",
+        "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
+        "cpu": _positive("func_cpu", func_cpu, "cores"),
+        "ram": _positive("func_ram", func_ram, "GB"),
+        "on_error": "continue" if return_exceptions else "stop",
+        "name": _name(function, name),
+    }
+    if max_parallelism is not None:
+        spec["max_parallelism"] = _whole("max_parallelism", max_parallelism, 1)
+    if image is not None:
+        spec["image"] = _image(image)
+    if env is not None:
+        spec["env"] = _env(env)
+    if timeout is not None:
+        spec["timeout"] = _positive("timeout", timeout, "seconds")
+    retries = _whole("retries", retries, 0)
+    if retries:
+        spec["retries"] = retries
+    if background:
+        spec["background"] = True
+    return Options(spec, bool(return_exceptions))
+
+
+def _positive(what: str, value: Any, unit: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise UsageTypeError(f"{what} must be a number of {unit}, not {_kind(value)}")
+    number = float(value)
+    if not math.isfinite(number) or number <= 0:
+        raise UsageValueError(f"{what} must be a positive number of {unit}, not {value!r}")
+    return int(number) if number == int(number) else number
+
+
+def _whole(what: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise UsageTypeError(f"{what} must be a whole number, not {_kind(value)}")
+    if value < least:
+        raise UsageValueError(f"{what} must be at least {least}, not {value!r}")
+    return int(value)
+
+
+def _image(image: Any) -> str:
+    if not isinstance(image, str):
+        raise UsageTypeError(f"image must be a str such as 'muster/python:3.11', not {_kind(image)}")
+    if not image.strip():
+        raise UsageValueError("image must not be empty")
+    return image
+
+
+def _name(function: Any, name: Any) -> str:
+    if name is None:
+        name = getattr(function, "__name__", None) or type(function).__name__
+    elif not isinstance(name, str):
+        raise UsageTypeError(f"name must be a str, not {_kind(name)}")
+    return str(name)[:_MAX_NAME]
+
+
+def _env(env: Any) -> dict[str, str]:
+    if isinstance(env, Mapping):
+        pairs = dict(env)
+    elif isinstance(env, (str, bytes)) or not isinstance(env, Iterable):
+        raise UsageTypeError(
+            f"env must be a mapping of names to values, or names to forward from here, not {_kind(env)}"
+        )
+    else:
+        names = list(env)
+        for name in names:
+            if not isinstance(name, str):
+                raise UsageTypeError(f"env: a name to forward must be a str, not {_kind(name)}")
+        missing = [name for name in names if name not in os.environ]
+        if missing:
+            raise UsageValueError(f"env: not set here, so not to be forwarded: {', '.join(missing)}")
+        pairs = {name: os.environ[name] for name in names}
+    for name, value in pairs.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise UsageTypeError(f"env must map str to str: {name!r} is mapped to {_kind(value)}")
+        if not name or "=" in name or "\0" in name + value:
+            raise UsageValueError(f"env: {name!r} cannot be an environment variable")
+    return pairs
+
+
+def _kind(value: Any) -> str:
+    return f"{type(value).__name__} ({value!r:.60})"

@@ -1,0 +1,174 @@
+"""A call's events, read to the end: in order, each once, over as many connections as it takes.
+
+Every event has a number (`seq`). When the connection breaks, or is silent for 30 s although the gateway sends something
+at least every 10 s, the stream is opened again after the last number seen, and what comes twice is skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from typing import Any, Protocol
+
+from . import _api, _wire
+from ._config import Endpoint
+from ._errors import ApiError, TransportError
+from ._http import Body
+
+SILENCE_SECONDS = 30.0
+# How long to try to reach the gateway again before the call is given up.
+LOST_SECONDS = 60.0
+_FIRST_PAUSE_SECONDS = 0.05
+_LAST_PAUSE_SECONDS = 3.0
+
+
+class Sink(Protocol):
+    """Takes a call's events."""
+
+    def outputs(self, first: int, attempt: int, outputs: list[tuple[int, Any]]) -> None:
+        """Inputs `first ...` have ended with these (status, item)."""
+
+    def printed(self, index: int, stream: int, data: bytes) -> None:
+        """Input `index` printed `data`."""
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Any other event; after `end` nothing comes."""
+
+    def received(self, last: int) -> None:
+        """All that arrived together was handed over; `last` is the number of the last event."""
+
+    def patience(self) -> float | None:
+        """Seconds until the sink wants its `tick`; None if it wants none."""
+
+    def tick(self) -> bool:
+        """Called when that time is over: False to stop reading."""
+
+
+class Stream:
+    """Reads the events of one call into a sink, in the thread that calls `run`."""
+
+    def __init__(self, endpoint: Endpoint, call_id: str, sink: Sink, body: Body | None = None) -> None:
+        self.last = 0
+        self._endpoint = endpoint
+        self._call_id = call_id
+        self._sink = sink
+        self._body = body
+        self._stopped = threading.Event()
+
+    def run(self) -> bool:
+        """Read until `end`: True. False if stopped before. `TransportError` if the gateway is lost for good."""
+        lost_since: float | None = None
+        pause = _FIRST_PAUSE_SECONDS
+        while not self._stopped.is_set():
+            before = self.last
+            try:
+                if self._body is None:
+                    self._body = _api.events(self._endpoint, self._call_id, self.last)
+                    if self._stopped.is_set():
+                        break
+                ended = self._read(self._body)
+            except (OSError, TransportError, ApiError, _wire.WireError) as error:
+                self._hang_up()
+                if self._stopped.is_set():
+                    break
+                if isinstance(error, ApiError) and error.status < 500 and error.status not in (408, 429):
+                    raise
+                now = time.monotonic()
+                if self.last != before or lost_since is None:
+                    lost_since, pause = now, _FIRST_PAUSE_SECONDS
+                if now - lost_since > LOST_SECONDS:
+                    raise TransportError(
+                        f"call {self._call_id} was lost: {error}. It may still run: muster.Call({self._call_id!r})"
+                    ) from error
+                self._stopped.wait(pause * random.uniform(0.5, 1.0))
+                pause = min(pause * 2, _LAST_PAUSE_SECONDS)
+            except BaseException:
+                self._hang_up()
+                raise
+            else:
+                if ended:
+                    self._body.connection.release()
+                else:
+                    self._hang_up()
+                self._body = None
+                return ended
+        self._hang_up()
+        return False
+
+    def stop(self) -> None:
+        """Make `run` return soon; from any thread."""
+        self._stopped.set()
+        body = self._body
+        if body is not None:
+            body.connection.abort()
+
+    def reopen(self) -> None:
+        """Hang up and go on after what was handed over; for a sink that blocked for long. Only within `run`."""
+        body = self._body
+        if body is not None:
+            body.connection.abort()
+
+    def _hang_up(self) -> None:
+        body, self._body = self._body, None
+        if body is not None:
+            body.connection.close()
+
+    def _read(self, body: Body) -> bool:
+        sink = self._sink
+        decoder = _wire.Decoder()
+        heard = time.monotonic()
+        while True:
+            patience = sink.patience()
+            silence = heard + SILENCE_SECONDS - time.monotonic()
+            wanted = silence if patience is None else min(patience, silence)
+            data = body.read(max(wanted, 0.001))
+            if data is None:
+                if not sink.tick():
+                    return False
+                if time.monotonic() - heard >= SILENCE_SECONDS:
+                    raise TransportError(f"the gateway was silent for {SILENCE_SECONDS:.0f} seconds")
+                continue
+            if not data:
+                raise TransportError("the gateway ended the stream of events before the call's end")
+            decoder.push(data)
+            ended = False
+            for kind, seq, content in decoder:
+                if self._handle(kind, seq, content):
+                    ended = True
+                    break
+            sink.received(self.last)
+            if ended:
+                return True
+            heard = time.monotonic()
+            if not sink.tick():
+                return False
+
+    def _handle(self, kind: int, seq: int, content: bytes) -> bool:
+        """Hand one frame over, unless it was; True at the end of the call."""
+        if kind == _wire.OUTPUTS:
+            first, attempt, outputs = _wire.decode_outputs(content)
+            known = self.last - seq + 1
+            if known >= len(outputs):
+                return False
+            if known > 0:
+                first, outputs = first + known, outputs[known:]
+            self._sink.outputs(first, attempt, outputs)
+            self.last += len(outputs) if known > 0 else seq - 1 - self.last + len(outputs)
+            return False
+        if kind == _wire.PRINT:
+            if seq > self.last:
+                index, _attempt, stream, data = _wire.decode_print(content)
+                self._sink.printed(index, stream, data)
+                self.last = seq
+            return False
+        if kind == _wire.EVENT:
+            event = json.loads(content)
+            if event.get("type") == "progress":
+                self._sink.event(event)
+            elif seq > self.last:
+                self._sink.event(event)
+                self.last = seq
+                return bool(event.get("type") == "end")
+        return False

@@ -1,0 +1,159 @@
+"""Inputs on their way out: from the thread that iterates the user's iterable to the thread that sends.
+
+The iterating thread pickles into a bounded queue and waits when it is full; the sending thread takes whatever is there
+whenever its connection is free. So an iterable is never held whole, and an input never waits unsent while the
+iterable blocks.
+
+One thread puts, one takes. Appending to and popping from a deque are atomic, so putting takes no lock unless the other
+side waits: a million small inputs would otherwise spend most of their time on it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from . import _payload
+
+# A call whose inputs are all there within this time and size goes out in one request.
+SMALL_BYTES = 1 << 20
+SMALL_SECONDS = 0.02
+
+BUFFER_BYTES = 8 << 20
+REQUEST_BYTES = 4 << 20
+
+# What an input costs beside its bytes, in this queue and in a frame.
+_ITEM_COST = 64
+_RUN = 1000
+_SCALARS = frozenset({int, float, bool, type(None)})
+# Iterating these runs no code of the user's, so it cannot block.
+_PLAIN = frozenset({list, tuple, range, set, frozenset, dict, str, bytes, bytearray, deque})
+
+
+class Queue:
+    """The bounded queue between the two threads."""
+
+    def __init__(self) -> None:
+        self._runs: deque[list[bytes]] = deque()
+        self._changed = threading.Condition()
+        self._sender_waits = False
+        self._put_bytes = 0
+        self._taken_bytes = 0
+        self._put_count = 0
+        self._taken_count = 0
+        self.closed = False
+        self.stopped = False
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much is in it."""
+        return self._put_bytes - self._taken_bytes
+
+    @property
+    def count(self) -> int:
+        """How many inputs were put, ever."""
+        return self._put_count
+
+    def put(self, run: list[bytes], size: int) -> bool:
+        """Add pickled inputs; waits while the queue is full. False if nobody wants any more."""
+        if self.waiting_bytes >= BUFFER_BYTES:
+            with self._changed:
+                while self.waiting_bytes >= BUFFER_BYTES and not self.stopped:
+                    self._changed.wait()
+        if self.stopped:
+            return False
+        self._runs.append(run)
+        self._put_bytes += size
+        self._put_count += len(run)
+        if self._sender_waits:
+            with self._changed:
+                self._changed.notify_all()
+        return True
+
+    def close(self) -> None:
+        """No more inputs come."""
+        with self._changed:
+            self.closed = True
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Nobody wants any more: `put` and `wait` return at once from now on."""
+        with self._changed:
+            self.stopped = True
+            self._changed.notify_all()
+
+    def wait(self, until: float | None = None, size: int = 1) -> bool:
+        """Wait for `size` bytes, or any at all after the monotonic time `until`, or the end. False if stopped."""
+        with self._changed:
+            self._sender_waits = True
+            try:
+                while not self.stopped and not self.closed and self.waiting_bytes < size:
+                    left = None if until is None else until - time.monotonic()
+                    if left is not None and left <= 0:
+                        size, until = 1, None
+                        continue
+                    self._changed.wait(left)
+            finally:
+                self._sender_waits = False
+            return not self.stopped
+
+    def take(self, limit: int = REQUEST_BYTES) -> tuple[int, list[bytes], bool]:
+        """Inputs of about `limit` bytes, as (first index, inputs, whether they are the last)."""
+        first, items, size = self._taken_count, [], 0
+        closed = self.closed
+        while self._runs and size < limit:
+            run = self._runs.popleft()
+            items += run
+            size += sum(map(len, run)) + _ITEM_COST * len(run)
+        with self._changed:
+            self._taken_bytes += size
+            self._taken_count += len(items)
+            self._changed.notify_all()
+        return first, items, closed and not self._runs
+
+
+class Inputs:
+    """The user's iterable, and how far it has been read. Used by one thread at a time."""
+
+    def __init__(self, iterable: Iterable[Any]) -> None:
+        self.plain = type(iterable) in _PLAIN
+        self.known_empty = self.plain and not iterable
+        self._iterator: Iterator[Any] = iter(iterable)
+        self._index = 0
+        self._pickled = self._runs() if self.plain else self._singles()
+
+    def pump(self, queue: Queue, paused: Callable[[], bool] | None = None) -> bool:
+        """Put inputs into `queue`: True at the end of the iterable, False if stopped, or when `paused` says so."""
+        for run, size in self._pickled:
+            if not queue.put(run, size) or (paused is not None and paused()):
+                return False
+        queue.close()
+        return True
+
+    def _runs(self) -> Iterator[tuple[list[bytes], int]]:
+        """Inputs of a plain container: many scalars at once."""
+        while True:
+            values = list(itertools.islice(self._iterator, _RUN))
+            if not values:
+                return
+            if _SCALARS.issuperset(map(type, values)):
+                run = [pickle.dumps(value, 5) for value in values]
+                self._index += len(run)
+                yield run, sum(map(len, run)) + _ITEM_COST * len(run)
+            else:
+                for value in values:
+                    yield self._one(value)
+
+    def _singles(self) -> Iterator[tuple[list[bytes], int]]:
+        for value in self._iterator:
+            yield self._one(value)
+
+    def _one(self, value: Any) -> tuple[list[bytes], int]:
+        item = _payload.dump_input(value, self._index)
+        self._index += 1
+        return [item], len(item) + _ITEM_COST
