@@ -1,0 +1,181 @@
+//! A worker's own cgroup: limits are written straight into it when it is claimed (a millisecond less than asking the
+//! engine, and no lock of the engine's in the way), and what it did with its memory is read from it.
+//!
+//! Where it is, the kernel says (`/proc/PID/cgroup`), so version 1 and 2, and the cgroupfs and systemd drivers, are the same
+//! to us. It is gone as soon as the container has stopped.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use cgroups_rs::fs::cgroup::get_cgroups_relative_paths_by_pid;
+use cgroups_rs::fs::cpu::CpuController;
+use cgroups_rs::fs::cpuset::CpuSetController;
+use cgroups_rs::fs::hierarchies;
+use cgroups_rs::fs::memory::MemController;
+use cgroups_rs::fs::{Cgroup, Controller};
+
+use crate::capacity::Millis;
+
+const PERIOD_US: u64 = 100_000;
+
+/// A limit could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum CgroupError {
+    /// The kernel or the mounts do not have it.
+    #[error("this host has no cgroup controller {0}")]
+    NoController(&'static str),
+    /// The kernel refused.
+    #[error("writing {what} into a worker's cgroup failed")]
+    Write {
+        /// Which limit.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: cgroups_rs::fs::error::Error,
+    },
+    /// The process or its cgroup is gone.
+    #[error("the cgroup of process {pid} cannot be found")]
+    Gone {
+        /// Pid 1 of the container, as the host numbers it.
+        pid: u32,
+        /// Why.
+        #[source]
+        source: cgroups_rs::fs::error::Error,
+    },
+}
+
+/// What a worker did with its memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MemoryReport {
+    /// How many of its processes were killed for want of memory.
+    pub oom_kills: u64,
+    /// The most it held, in bytes.
+    pub peak_bytes: u64,
+    /// What it may hold, in bytes.
+    pub limit_bytes: u64,
+}
+
+/// The cgroup of one container.
+#[derive(Debug)]
+pub struct WorkerCgroup {
+    cgroup: Cgroup,
+    memory: PathBuf,
+    last: Mutex<MemoryReport>,
+}
+
+impl WorkerCgroup {
+    /// The one this process is in.
+    pub fn of(pid: u32) -> Result<WorkerCgroup, CgroupError> {
+        let paths = get_cgroups_relative_paths_by_pid(pid)
+            .map_err(|source| CgroupError::Gone { pid, source })?;
+        let hierarchy = hierarchies::auto();
+        let cgroup = match paths.get("") {
+            Some(path) if hierarchy.v2() => Cgroup::load(hierarchy, path.trim_start_matches('/')),
+            // "." keeps the path the kernel gave for each controller; an empty one would mean the root.
+            _ => Cgroup::load_with_relative_paths(hierarchy, ".", paths),
+        };
+        let memory = controller::<MemController>(&cgroup, "memory")?.path().to_path_buf();
+        Ok(WorkerCgroup { cgroup, memory, last: Mutex::default() })
+    }
+
+    /// Writes the limits; `cores` is a list as the kernel writes it.
+    pub fn limit(&self, cpu: Millis, cores: &str, ram_bytes: u64) -> Result<(), CgroupError> {
+        let failed = |what| move |source| CgroupError::Write { what, source };
+        let quota = (cpu * PERIOD_US / 1000) as i64;
+        controller::<CpuController>(&self.cgroup, "cpu")?
+            .set_cfs_quota_and_period(Some(quota), Some(PERIOD_US))
+            .map_err(failed("the share of cores"))?;
+        controller::<CpuSetController>(&self.cgroup, "cpuset")?
+            .set_cpus(cores)
+            .map_err(failed("the list of cores"))?;
+        self.limit_memory(ram_bytes).map_err(failed("the memory limit"))?;
+        let mut last = self.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        last.limit_bytes = ram_bytes;
+        Ok(())
+    }
+
+    /// What it did with its memory so far. Once the container has stopped: what was last seen.
+    pub fn memory(&self) -> MemoryReport {
+        let mut last = self.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(kills) =
+            read_key(&self.memory.join(self.name("memory.oom_control", "memory.events")))
+        {
+            last.oom_kills = last.oom_kills.max(kills);
+        }
+        let peak = self.memory.join(self.name("memory.max_usage_in_bytes", "memory.peak"));
+        if let Some(peak) = read_number(&peak) {
+            last.peak_bytes = last.peak_bytes.max(peak);
+        }
+        *last
+    }
+
+    /// Version 1 counts memory and memory-plus-swap, and refuses a moment in which the sum is below the part: when
+    /// raising, the sum goes first. Version 2 counts swap alone, and the engine has set it to none.
+    fn limit_memory(&self, ram_bytes: u64) -> cgroups_rs::fs::error::Result<()> {
+        let Some(memory) = self.cgroup.controller_of::<MemController>() else { return Ok(()) };
+        let limit = ram_bytes as i64;
+        let sum = self.memory.join("memory.memsw.limit_in_bytes");
+        if self.cgroup.v2() || !sum.exists() {
+            return memory.set_limit(limit);
+        }
+        if read_number(&sum).is_some_and(|now| now < ram_bytes) {
+            memory.set_memswap_limit(limit)?;
+            memory.set_limit(limit)
+        } else {
+            memory.set_limit(limit)?;
+            memory.set_memswap_limit(limit)
+        }
+    }
+
+    fn name(&self, v1: &'static str, v2: &'static str) -> &'static str {
+        if self.cgroup.v2() { v2 } else { v1 }
+    }
+}
+
+/// Removes cgroups below this path of every hierarchy, and the path itself, where nothing lives in them. Best effort: the
+/// kernel refuses to remove one that is in use. Only what is older than `age` is touched, because the engine makes a cgroup a
+/// moment before it puts a process into it.
+pub fn remove_empty(path: &str, age: std::time::Duration) {
+    let roots = match hierarchies::auto().v2() {
+        true => vec![PathBuf::from(hierarchies::UNIFIED_MOUNTPOINT)],
+        false => folders(Path::new(hierarchies::UNIFIED_MOUNTPOINT)),
+    };
+    for root in roots {
+        let ours = root.join(path);
+        for cgroup in folders(&ours) {
+            let old = std::fs::metadata(&cgroup)
+                .and_then(|made| made.modified())
+                .is_ok_and(|made| made.elapsed().is_ok_and(|since| since >= age));
+            if old {
+                let _ = std::fs::remove_dir(&cgroup);
+            }
+        }
+        if age.is_zero() {
+            let _ = std::fs::remove_dir(&ours);
+            let _ = ours.parent().filter(|parent| *parent != root).map(std::fs::remove_dir);
+        }
+    }
+}
+
+fn folders(of: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(of) else { return Vec::new() };
+    entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+}
+
+fn controller<'a, T>(cgroup: &'a Cgroup, name: &'static str) -> Result<&'a T, CgroupError>
+where
+    &'a T: From<&'a cgroups_rs::fs::Subsystem>,
+    T: Controller + cgroups_rs::fs::ControllIdentifier,
+{
+    cgroup.controller_of::<T>().ok_or(CgroupError::NoController(name))
+}
+
+fn read_number(path: &Path) -> Option<u64> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// The count after `oom_kill` in a file of "key number" lines.
+fn read_key(path: &Path) -> Option<u64> {
+    let text = std::fs::read_to_string(path).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+}

@@ -1,0 +1,162 @@
+//! Why a worker could not be had, and what the user is told.
+
+use std::path::PathBuf;
+
+use muster_wire::message::CallError;
+
+use super::cgroup::CgroupError;
+use super::network::NetworkError;
+use super::start::StartError;
+use crate::engine::EngineError;
+use crate::runner::RunnerError;
+
+/// Why there is no worker for a call on this host.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimError {
+    /// The image is not here and could not be pulled.
+    #[error("image {image} is not on this host: {why}")]
+    NoSuchImage {
+        /// What was asked for.
+        image: String,
+        /// What is there.
+        there: Vec<String>,
+        /// Why it could not be had.
+        why: String,
+    },
+    /// Functions need a Python in the image.
+    #[error("image {image} has no Python that can run functions: {why}")]
+    NoPython {
+        /// What was asked for.
+        image: String,
+        /// What pid 1 said.
+        why: String,
+    },
+    /// Pickles need the same minor version.
+    #[error("image {image} has Python {has}, but the function was pickled by Python {wants}")]
+    Python {
+        /// What was asked for.
+        image: String,
+        /// Minor version in the image.
+        has: String,
+        /// Minor version of the client.
+        wants: String,
+        /// Images here that fit.
+        fitting: Vec<String>,
+    },
+    /// An empty host has less.
+    #[error(
+        "one worker needs more than this host has: {cores} cores and {ram_bytes} bytes of memory"
+    )]
+    TooLarge {
+        /// All cores of the host.
+        cores: f64,
+        /// All memory of the host, in bytes.
+        ram_bytes: u64,
+    },
+    /// The engine failed.
+    #[error("the container engine failed")]
+    Engine(#[source] Box<EngineError>),
+    /// A container was not started.
+    #[error("a container of image {image} could not be started")]
+    Start {
+        /// What was asked for.
+        image: String,
+        /// Why.
+        #[source]
+        source: Box<StartError>,
+    },
+    /// The limits could not be written.
+    #[error("the limits of a worker could not be set")]
+    Limits(#[source] CgroupError),
+    /// The agent stops.
+    #[error("this host is stopping")]
+    Stopping,
+}
+
+impl ClaimError {
+    /// Gives the failed start of a container the name that its user can act on.
+    pub fn from_start(image: &str, error: StartError) -> ClaimError {
+        match error {
+            StartError::Runner(RunnerError::NotStarted { why }) => {
+                ClaimError::NoPython { image: image.into(), why }
+            }
+            StartError::Engine(EngineError::NotFound { what }) => {
+                ClaimError::NoSuchImage { image: image.into(), there: Vec::new(), why: what }
+            }
+            other => ClaimError::Start { image: image.into(), source: Box::new(other) },
+        }
+    }
+
+    /// Whether every other try of the call, on this host, ends the same way.
+    pub fn is_final(&self) -> bool {
+        !matches!(self, ClaimError::Engine(_) | ClaimError::Start { .. } | ClaimError::Stopping)
+    }
+
+    /// What the user is told: a code of `docs/errors.md`, what is wrong, what to do.
+    pub fn to_call_error(&self) -> CallError {
+        let (code, action) = match self {
+            ClaimError::NoSuchImage { there, .. } => (
+                "no_such_image",
+                format!(
+                    "use one of the images there ({}), or build or pull it on the host",
+                    list(there)
+                ),
+            ),
+            ClaimError::NoPython { .. } => (
+                "no_python",
+                "use an image with Python 3.9 or newer as python3, or run a command".to_string(),
+            ),
+            ClaimError::Python { wants, fitting, .. } => (
+                "python_mismatch",
+                format!(
+                    "use an image with Python {wants} ({}), or call from the image's Python version",
+                    list(fitting)
+                ),
+            ),
+            ClaimError::TooLarge { .. } => {
+                ("no_room", "ask for fewer cores (func_cpu) or less memory (func_ram)".to_string())
+            }
+            ClaimError::Engine(_) | ClaimError::Start { .. } | ClaimError::Limits(_) => {
+                ("engine_failed", "look at the agent's log on this host".to_string())
+            }
+            ClaimError::Stopping => ("host_stopping", "try again, or on another host".to_string()),
+        };
+        CallError { code: code.into(), message: chain(self), action }
+    }
+}
+
+/// The host could not be prepared.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The state directory could not be made.
+    #[error("the state directory {} could not be made; run as root, or choose another with --state-dir", path.display())]
+    StateDir {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The engine did not answer, or refused.
+    #[error("the container engine could not be used")]
+    Engine(#[from] EngineError),
+    /// Containers could reach what they must not.
+    #[error("the containers' network could not be made safe")]
+    Network(#[from] NetworkError),
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "none here".into() } else { names.join(", ") }
+}
+
+/// The error and its sources in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,86 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn settings() -> Settings {
+    crate::settings::for_tests(2)
+}
+
+fn facts(version: &str, systemd_cgroups: bool) -> EngineFacts {
+    EngineFacts { version: version.into(), systemd_cgroups, swap_limit: true }
+}
+
+fn plan(image: &str) -> ContainerCreateBody {
+    let plan = Plan { name: "w", image, uid: 600_000, socket_dir: Path::new("/run/x/w/1") };
+    Profile::new(&settings(), &facts("20.10.24", false)).container(&plan)
+}
+
+#[test]
+fn the_whole_hardening_list_is_there() {
+    let body = plan("image");
+    let host = body.host_config.expect("always there");
+    assert_eq!(body.user.as_deref(), Some("600000:600000"));
+    assert_eq!(host.cap_drop, Some(vec!["ALL".to_string()]));
+    let security = host.security_opt.expect("always there");
+    assert_eq!(security[0], "no-new-privileges");
+    assert!(security[1].starts_with("seccomp={"));
+    assert_eq!((host.readonly_rootfs, host.privileged), (Some(true), Some(false)));
+    assert_eq!(host.memory, host.memory_swap);
+    assert_eq!(host.pids_limit, Some(1024));
+    assert_eq!(host.network_mode.as_deref(), Some("muster"));
+    assert_eq!(host.ipc_mode.as_deref(), Some("private"));
+    assert_eq!(host.cgroupns_mode, Some(HostConfigCgroupnsModeEnum::PRIVATE));
+    assert_eq!(host.cgroup_parent.as_deref(), Some("/muster/node"));
+    assert_eq!(host.log_config.and_then(|log| log.typ).as_deref(), Some("none"));
+    assert!(host.masked_paths.expect("always there").contains(&"/proc/kcore".to_string()));
+    assert!(host.readonly_paths.expect("always there").contains(&"/proc/sys".to_string()));
+    for absent in [host.pid_mode, host.uts_mode, host.userns_mode, host.runtime] {
+        assert_eq!(absent, None);
+    }
+    assert!(host.binds.is_none() && host.devices.is_none() && host.cap_add.is_none());
+    assert!(host.sysctls.is_none() && host.volumes_from.is_none() && host.init.is_none());
+}
+
+#[test]
+fn only_the_runner_and_the_own_socket_are_mounted_read_only() {
+    let mounts = plan("image").host_config.and_then(|host| host.mounts).expect("two mounts");
+    let seen: Vec<_> = mounts
+        .iter()
+        .map(|mount| (mount.source.as_deref(), mount.target.as_deref(), mount.read_only))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            (Some("/opt/runner"), Some("/.muster/runner"), Some(true)),
+            (Some("/run/x/w/1"), Some("/.muster/socket"), Some(true)),
+        ]
+    );
+}
+
+#[test]
+fn newer_engines_keep_their_own_seccomp_and_systemd_gets_a_slice() {
+    let profile = Profile::new(&settings(), &facts("25.0.3", true));
+    let plan = Plan { name: "w", image: "i", uid: 600_000, socket_dir: Path::new("/s") };
+    let host = profile.container(&plan).host_config.expect("always there");
+    assert_eq!(host.security_opt, Some(vec!["no-new-privileges".to_string()]));
+    assert_eq!(host.cgroup_parent.as_deref(), Some("muster.slice"));
+    assert_eq!(profile.own_cgroup(), None);
+}
+
+#[test]
+fn no_credential_of_ours_is_in_a_container() {
+    let text = format!("{:?}", plan("image"));
+    assert!(!text.contains("secret-token") && !text.contains("127.0.0.1"));
+}
+
+proptest! {
+    /// An image's name is all that a user supplies here; whatever it is, nothing else of the description changes.
+    #[test]
+    fn nothing_a_user_supplies_reaches_anything_but_the_image(image in ".{0,200}") {
+        let mut body = plan(&image);
+        prop_assert_eq!(body.image.take(), Some(image));
+        let mut plain = plan("plain");
+        plain.image = None;
+        prop_assert_eq!(body, plain);
+    }
+}

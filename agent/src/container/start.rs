@@ -1,0 +1,99 @@
+//! How a warm worker comes to be: name, folder, container, connection, runner. Each step has a deadline, and whatever
+//! fails, what was made before is removed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_wire::message::Mode;
+
+use super::cgroup::{CgroupError, WorkerCgroup};
+use super::profile::Plan;
+use super::socket::{self, SocketFolder};
+use super::worker::{Container, Remains, Worker};
+use super::{Site, network};
+use crate::engine::EngineError;
+use crate::runner::{Runner, RunnerError};
+use crate::settings::Network;
+
+/// From started to connected: pid 1 is a small static program.
+const CONNECT: Duration = Duration::from_secs(30);
+
+/// Why there is no new worker.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// More workers than uids.
+    #[error("this agent has no uid left for another container")]
+    NoUid,
+    /// The folder or its socket could not be made.
+    #[error("the socket of a new container could not be made")]
+    Socket(#[source] std::io::Error),
+    /// The engine would not make or start it.
+    #[error("a new container could not be started")]
+    Engine(#[source] EngineError),
+    /// It stopped, or stayed silent, before it connected.
+    #[error("a new container did not connect: {why}")]
+    Silent {
+        /// What is known.
+        why: String,
+    },
+    /// Its limits could not be found.
+    #[error("the cgroup of a new container could not be used")]
+    Cgroup(#[source] CgroupError),
+    /// Its runner did not start.
+    #[error("the runner of a new container did not start")]
+    Runner(#[source] RunnerError),
+}
+
+/// Makes one; `image` is its content id.
+pub async fn start(site: &Arc<Site>, image: &str, mode: Mode) -> Result<Worker, StartError> {
+    let name = site.names.take().ok_or(StartError::NoUid)?;
+    let (folder, listener) = SocketFolder::create(&site.state_dir, name.short(), name.uid())
+        .map_err(StartError::Socket)?;
+    let remains = Remains { site: site.clone(), name, folder };
+    match build(&remains, listener, image, mode).await {
+        Ok((runner, process, cgroup)) => {
+            Ok(Worker { runner, container: Container::new(process, cgroup, remains) })
+        }
+        Err(error) => {
+            site.tasks.spawn(remains.remove());
+            Err(error)
+        }
+    }
+}
+
+async fn build(
+    remains: &Remains,
+    listener: tokio::net::UnixListener,
+    image: &str,
+    mode: Mode,
+) -> Result<(Runner, super::process::Process, WorkerCgroup), StartError> {
+    let (site, full, uid) = (&remains.site, remains.name.full(), remains.name.uid());
+    let plan = Plan { name: &full, image, uid, socket_dir: remains.folder.path() };
+    let body = site.profile.container(&plan);
+    let id = site.engine.create(&full, body).await.map_err(StartError::Engine)?;
+    match site.engine.start(&full).await {
+        Ok(()) => {}
+        // Another agent of this machine was the last on the network a moment ago.
+        Err(_)
+            if site.network == Network::Internet && network::ensure(&site.engine).await.is_ok() =>
+        {
+            site.engine.start(&full).await.map_err(StartError::Engine)?;
+        }
+        Err(error) => return Err(StartError::Engine(error)),
+    }
+    let silent = |why: String| StartError::Silent { why };
+    let (control, process) = tokio::select! {
+        biased;
+        accepted = socket::accept(listener, &id) => accepted.map_err(StartError::Socket)?,
+        code = site.engine.stopped(&full) => {
+            let code = code.map_or("unknown".to_string(), |code| code.to_string());
+            return Err(silent(format!("it stopped with exit code {code}")));
+        }
+        () = tokio::time::sleep(CONNECT) => {
+            return Err(silent(format!("nothing within {CONNECT:?}")));
+        }
+    };
+    let cgroup = WorkerCgroup::of(process.pid()).map_err(StartError::Cgroup)?;
+    let runner = Runner::start(control, mode, uid).await.map_err(StartError::Runner)?;
+    Ok((runner, process, cgroup))
+}

@@ -1,0 +1,28 @@
+//! The Muster agent: the daemon on every host. It dials the gateway, is called back over that connection, and runs each
+//! call in Docker containers that belong to that call alone.
+//!
+//! Read in this order: [`settings`] (what an operator may choose), [`link`] (how the gateway reaches us), [`call`] (one
+//! call's inputs, batches and workers), [`container`] (where workers come from and go to), [`runner`] (the program inside a
+//! container, seen from outside), [`capacity`] (pure: who gets which cores and how much memory), [`engine`] (the only file
+//! that knows Docker's client), [`tasks`] (how tasks start and stop), [`serve`] (how the parts are put together, and the
+//! order in which they stop).
+
+pub mod settings;
+
+pub mod serve;
+
+pub mod link;
+
+pub mod call;
+
+pub mod container;
+
+pub mod runner;
+
+pub mod capacity;
+
+pub mod engine;
+
+pub mod status;
+
+pub mod tasks;

@@ -1,0 +1,153 @@
+//! The link to the gateway. We dial, because hosts may sit where nobody can dial them; then the roles turn, and the gateway
+//! calls us over that connection: HTTP/2, one stream per call (PROTOCOL.md section 5).
+//!
+//! ```text
+//!   away ──dial──▶ offered ──101──▶ linked: serves /v1/status and /v1/calls/ID
+//!    ▲  wait, longer each time  │ refused           │ lost
+//!    └──────────────────────────┴───────────────────┘ its calls are cancelled
+//! ```
+//!
+//! Who owns what: one critical task dials, for ever. hyper owns the connection; each stream's handler is a task of the
+//! `calls` group, so that a stop can wait for running calls and then cancel them.
+//!
+//! When parts fail: the gateway is away: dial again, after 0.1 s and then longer, at most 10 s, never in step with other
+//! agents. It refuses us (wrong token, name taken): said once per refusal, with what to do, and tried again slowly, because
+//! an operator can mend it there. The connection dies silently: HTTP/2 pings notice within 30 s. A stream is reset: the body
+//! errs and the response's receiver is gone, which `call::serve` takes as a cancel.
+//!
+//! Not here: what a call is ([`crate::call`]); TLS, which comes with its own issue.
+
+mod backoff;
+mod dial;
+mod routes;
+mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::TokioTimer;
+
+pub use dial::DialError;
+
+use crate::container::Containers;
+use crate::settings::Settings;
+use crate::status::Board;
+use crate::tasks::Tasks;
+
+use backoff::Backoff;
+use routes::Routes;
+
+const STREAM_WINDOW: u32 = 8 << 20;
+const CONNECTION_WINDOW: u32 = 32 << 20;
+const FRAME: u32 = 1 << 20;
+const SEND_BUFFER: usize = 4 << 20;
+/// Calls and the status; a gateway that asks for more at once waits.
+const STREAMS: u32 = 1024;
+const PING_EVERY: Duration = Duration::from_secs(10);
+const PING_WITHIN: Duration = Duration::from_secs(20);
+
+/// Keeps this host linked to its gateway.
+#[derive(Debug)]
+pub struct Link {
+    dial: dial::Dial,
+    board: Board,
+    tasks: Tasks,
+    calls: Tasks,
+    containers: Containers,
+}
+
+impl Link {
+    /// A link that is not dialled yet. `tasks` are its own, `calls` those of running calls.
+    pub fn new(
+        settings: &Settings,
+        board: Board,
+        containers: Containers,
+        tasks: Tasks,
+        calls: Tasks,
+    ) -> Link {
+        Link { dial: dial::Dial::new(settings), board, tasks, calls, containers }
+    }
+
+    /// Dials, serves, and dials again, until the stop.
+    pub async fn run(self) {
+        let stop = self.tasks.token();
+        let mut backoff = Backoff::default();
+        loop {
+            let linked = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                linked = self.dial.connect() => linked,
+            };
+            let pause = match linked {
+                Ok(connection) => {
+                    tracing::info!(gateway = self.dial.gateway(), "linked");
+                    let since = tokio::time::Instant::now();
+                    self.serve(connection).await;
+                    if stop.is_cancelled() {
+                        return;
+                    }
+                    tracing::warn!(gateway = self.dial.gateway(), "link lost; its calls end");
+                    backoff.was_linked(since.elapsed());
+                    backoff.after_loss(rand::random())
+                }
+                Err(error) => {
+                    let pause = backoff.after(&error, rand::random());
+                    tracing::warn!(
+                        gateway = self.dial.gateway(),
+                        error = &error as &dyn std::error::Error,
+                        retry_in = ?pause,
+                        "not linked"
+                    );
+                    pause
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Until the connection ends, whoever ends it.
+    async fn serve(&self, connection: hyper::upgrade::Upgraded) {
+        let routes = Arc::new(Routes {
+            host: self.dial.host().to_string(),
+            board: self.board.clone(),
+            tasks: self.tasks.clone(),
+            calls: self.calls.clone(),
+            containers: self.containers.clone(),
+        });
+        let service = hyper::service::service_fn(move |request| {
+            let routes = routes.clone();
+            async move { Ok::<_, std::convert::Infallible>(routes.answer(request)) }
+        });
+        let mut server = hyper::server::conn::http2::Builder::new(self.tasks.clone());
+        server
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(FRAME)
+            .max_send_buf_size(SEND_BUFFER)
+            .max_concurrent_streams(STREAMS)
+            .keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_WITHIN);
+        let serving = server.serve_connection(connection, service);
+        let mut serving = std::pin::pin!(serving);
+        let ended = tokio::select! {
+            biased;
+            () = self.tasks.cancelled() => {
+                serving.as_mut().graceful_shutdown();
+                // Streams still open are cut when the connection falls.
+                match tokio::time::timeout(Duration::from_secs(2), serving).await {
+                    Ok(ended) => ended,
+                    Err(_) => Ok(()),
+                }
+            }
+            ended = &mut serving => ended,
+        };
+        if let Err(error) = ended {
+            tracing::debug!(error = &error as &dyn std::error::Error, "link ended badly");
+        }
+    }
+}

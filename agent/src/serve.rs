@@ -1,0 +1,139 @@
+//! How the agent is put together, and how it stops.
+//!
+//! The stop is a written list: (1) tell the gateway, and refuse new calls; (2) let running calls end, for the grace period;
+//! (3) cancel those that have not; (4) hang up; (5) kill and remove every container, sweep for leftovers, remove the
+//! network if nobody else uses it, and our folders. A second signal exits at once; the next start sweeps up.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::container::{Containers, OpenError};
+use crate::link::Link;
+use crate::settings::Settings;
+use crate::status::Board;
+use crate::tasks::Tasks;
+
+/// Cancelled calls give their workers 5 s after SIGTERM.
+const CANCEL: Duration = Duration::from_secs(10);
+const HANG_UP: Duration = Duration::from_secs(5);
+
+/// The agent could not be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// Another agent of this name runs here.
+    #[error(
+        "another agent named {name} runs on this machine ({lock} is locked); stop it, or use another --host-name"
+    )]
+    Taken {
+        /// The name.
+        name: String,
+        /// The file it holds.
+        lock: String,
+    },
+    /// The lock could not be made.
+    #[error("the lock in {path} could not be made; run as root, or choose another --state-dir")]
+    Lock {
+        /// Where.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Containers cannot be made here.
+    #[error("this host cannot run containers")]
+    Containers(#[from] OpenError),
+}
+
+/// An agent, ready to run.
+#[derive(Debug)]
+pub struct Agent {
+    grace: Duration,
+    board: Board,
+    containers: Containers,
+    link: Link,
+    links: Tasks,
+    calls: Tasks,
+    workers: Tasks,
+    lock: Lock,
+}
+
+/// How the agent ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// Because it was asked to.
+    Asked,
+    /// Because a part of it failed.
+    Broken,
+}
+
+#[derive(Debug)]
+struct Lock {
+    /// Held as long as this lives.
+    _file: Flock<std::fs::File>,
+    path: PathBuf,
+}
+
+impl Agent {
+    /// Takes the host's name and prepares the host. Nothing runs yet.
+    pub async fn build(settings: &Settings) -> Result<Agent, BuildError> {
+        let lock = Lock::take(settings)?;
+        let board = Board::new(settings);
+        let (links, calls, workers) = (Tasks::new(), Tasks::new(), Tasks::new());
+        let containers = Containers::open(settings, &board, &workers).await?;
+        let link =
+            Link::new(settings, board.clone(), containers.clone(), links.clone(), calls.clone());
+        Ok(Agent { grace: settings.grace, board, containers, link, links, calls, workers, lock })
+    }
+
+    /// Works until `asked` ends, or a part fails, and then stops in order.
+    pub async fn run(self, asked: impl Future<Output = ()>) -> Stopped {
+        self.containers.run();
+        self.links.spawn_critical("link", self.link.run());
+        tokio::select! {
+            biased;
+            () = asked => {}
+            () = self.links.cancelled() => {}
+            () = self.workers.cancelled() => {}
+        }
+        let broken = self.links.is_broken() || self.workers.is_broken();
+        tracing::info!(calls = self.board.watch().borrow().workers, "stopping");
+        self.board.drain();
+        self.calls.ended(self.grace).await;
+        self.calls.stop();
+        self.calls.ended(CANCEL).await;
+        self.links.stop();
+        self.links.ended(HANG_UP).await;
+        self.containers.close().await;
+        drop(self.lock);
+        if broken { Stopped::Broken } else { Stopped::Asked }
+    }
+}
+
+impl Lock {
+    /// Two agents of one name would take each other's containers for leftovers.
+    fn take(settings: &Settings) -> Result<Lock, BuildError> {
+        let path = settings.state_dir.join("lock");
+        let failed = |source| BuildError::Lock { path: path.display().to_string(), source };
+        std::fs::create_dir_all(&settings.state_dir).map_err(failed)?;
+        let file = std::fs::File::create(&path).map_err(failed)?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => Ok(Lock { _file: file, path }),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(BuildError::Taken {
+                name: settings.host_name.clone(),
+                lock: path.display().to_string(),
+            }),
+            Err((_, errno)) => Err(failed(errno.into())),
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Best effort: a file that stays is not held, and a folder with other things in it is not ours to remove.
+        let _ = std::fs::remove_file(&self.path);
+        let _ = self.path.parent().map(std::fs::remove_dir);
+    }
+}

@@ -1,0 +1,109 @@
+use super::*;
+
+fn machine() -> Machine {
+    Machine { name: "Node_7.example".into(), cpus: vec![0, 1, 2, 3], ram_bytes: 10 * GIB }
+}
+
+fn runner_dir() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::create_dir(dir.path().join("bin")).expect("bin");
+    std::fs::write(dir.path().join("bin/muster-runner"), "").expect("the runner");
+    dir
+}
+
+fn read(runner: &Path, more: &[&str]) -> Result<Settings, SettingsError> {
+    let runner = runner.to_str().expect("a plain path");
+    let mut line = vec!["muster-agent", "--runner-dir", runner];
+    line.extend(more);
+    Settings::from_flags(&Flags::try_parse_from(line).expect("the flags are known"), &machine())
+}
+
+#[test]
+fn defaults_come_from_the_machine() {
+    let runner = runner_dir();
+    let settings = read(runner.path(), &["--gateway", "http://127.0.0.1:7070/", "--token", "t"])
+        .expect("good settings");
+    assert_eq!(settings.host_name, "node-7-example");
+    assert_eq!(settings.gateway, "http://127.0.0.1:7070");
+    assert_eq!(settings.state_dir, Path::new("/run/muster-agent/node-7-example"));
+    assert_eq!((settings.cpus.len(), settings.warm), (4, 4));
+    assert_eq!(settings.ram_bytes, GIB * 9);
+    assert_eq!(settings.warm_age, Duration::from_secs(600));
+}
+
+#[test]
+fn the_join_file_stands_for_gateway_and_token() {
+    let runner = runner_dir();
+    let file = runner.path().join("join.json");
+    std::fs::write(&file, r#"{"url": "http://10.0.0.1:1", "token": "secret", "more": 1}"#)
+        .expect("written");
+    let settings = read(runner.path(), &["--join-file", file.to_str().expect("plain")])
+        .expect("good settings");
+    assert_eq!(
+        (settings.gateway.as_str(), settings.token.as_str()),
+        ("http://10.0.0.1:1", "secret")
+    );
+    assert!(!format!("{settings:?}").contains("secret"));
+}
+
+#[test]
+fn every_mistake_is_reported_at_once() {
+    let wrong = read(
+        Path::new("/nowhere"),
+        &[
+            "--gateway",
+            "https://x",
+            "--host-name",
+            "No!",
+            "--cpus",
+            "2-1",
+            "--ram",
+            "20",
+            "--warm-age",
+            "5",
+            "--scratch",
+            "1 parsec",
+            "--state-dir",
+            "here",
+        ],
+    )
+    .expect_err("all wrong");
+    let text = wrong.to_string();
+    for flag in [
+        "--gateway",
+        "--token",
+        "--host-name",
+        "--cpus",
+        "--ram",
+        "--warm-age",
+        "--scratch",
+        "--state-dir",
+        "--runner-dir",
+    ] {
+        assert!(text.contains(flag), "{flag} is missing in {text}");
+    }
+}
+
+#[test]
+fn cores_and_memory_beyond_the_machine_are_refused() {
+    let runner = runner_dir();
+    let base = ["--gateway", "http://h:1", "--token", "t"];
+    let with = |more: &[&str]| read(runner.path(), &[&base[..], more].concat());
+    assert!(with(&["--cpus", "0,9"]).is_err());
+    assert!(with(&["--ram", "11GiB"]).is_err());
+    assert_eq!(with(&["--cpus", "3,0-1"]).expect("good").cpus, vec![0, 1, 3]);
+    assert_eq!(with(&["--ram", "1.5GiB"]).expect("good").ram_bytes, GIB * 3 / 2);
+}
+
+#[test]
+fn names_are_made_to_fit() {
+    assert_eq!(fit_name("--"), "host");
+    assert_eq!(fit_name(&"x".repeat(80)).len(), 63);
+    assert!(is_name(&fit_name("Ünï.Local")));
+}
+
+#[test]
+fn this_machine_can_be_asked() {
+    let machine = Machine::this().expect("Linux");
+    assert!(!machine.cpus.is_empty() && machine.ram_bytes > 0);
+}

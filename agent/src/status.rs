@@ -1,0 +1,71 @@
+//! What this host looks like from outside: one HOST_STATUS in a watch channel, written by whoever owns a part of it.
+
+use muster_wire::message::{HostStatus, Image};
+use tokio::sync::watch;
+
+use crate::settings::Settings;
+
+/// A cheap handle to the host's status.
+#[derive(Debug, Clone)]
+pub struct Board {
+    status: watch::Sender<HostStatus>,
+}
+
+impl Board {
+    /// A host on which nothing runs.
+    pub fn new(settings: &Settings) -> Board {
+        let cores = settings.cpus.len() as f64;
+        let status = HostStatus {
+            host: settings.host_name.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            cores,
+            ram_bytes: settings.ram_bytes,
+            free_cores: cores,
+            free_ram_bytes: settings.ram_bytes,
+            workers: 0,
+            warm: 0,
+            draining: false,
+            pull: settings.pull == crate::settings::Pull::Missing,
+            images: Vec::new(),
+        };
+        Board { status: watch::Sender::new(status) }
+    }
+
+    /// The status now and its changes.
+    pub fn watch(&self) -> watch::Receiver<HostStatus> {
+        self.status.subscribe()
+    }
+
+    /// What calls left free, and how many workers they have.
+    pub fn free(&self, cores: f64, ram_bytes: u64, workers: u32) {
+        self.change(|status| {
+            status.free_cores = cores;
+            status.free_ram_bytes = ram_bytes;
+            status.workers = workers;
+        });
+    }
+
+    /// How many warm workers there are.
+    pub fn warm(&self, warm: u32) {
+        self.change(|status| status.warm = warm);
+    }
+
+    /// Which images are there.
+    pub fn images(&self, images: Vec<Image>) {
+        self.change(|status| status.images = images);
+    }
+
+    /// Nothing new is taken from now on.
+    pub fn drain(&self) {
+        self.change(|status| status.draining = true);
+    }
+
+    /// Readers are only woken by a real change.
+    fn change(&self, write: impl FnOnce(&mut HostStatus)) {
+        self.status.send_if_modified(|status| {
+            let before = status.clone();
+            write(status);
+            *status != before
+        });
+    }
+}
