@@ -7,7 +7,13 @@ instance of the very class the user's script defined, and that class is never wr
 
 from __future__ import annotations
 
-from typing import Any
+import io
+import json
+import pickle
+import struct
+from typing import Any, List, Protocol, Set, Union
+
+from ._errors import PicklingError
 
 
 class UnknownClass(LookupError):
@@ -24,6 +30,10 @@ def client_class(tracker_id: str) -> Any:
     return found
 
 
+_filled: Set[str] = set()
+_original: Any = None
+
+
 def set_class_once(target: Any, state: Any) -> Any:
     """cloudpickle's `_class_setstate` for classes met the first time; one met before is left as it is.
 
@@ -35,24 +45,63 @@ def set_class_once(target: Any, state: Any) -> Any:
     tracker_id = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS.get(target)
     if tracker_id in _filled:
         return target
-    _filled.add(tracker_id)
-    return _fill(target, state)
+    if tracker_id is not None:
+        _filled.add(tracker_id)
+    return (_original or cloudpickle._class_setstate)(target, state)
 
 
-_filled: set[Any] = set()
-_fill: Any = None
-
-
-def keep_first_state(already: bool) -> None:
-    """Makes every unpickling in this process use `set_class_once`.
-
-    `already`: the classes this process tracks now count as filled (a client's own classes do).
-    """
-    global _fill
+def fill_classes_once() -> None:
+    """Makes every unpickling in this process use `set_class_once`: for containers."""
+    global _original
     from cloudpickle import cloudpickle
 
-    if _fill is None:
-        _fill = cloudpickle._class_setstate
+    if _original is None:
+        _original = cloudpickle._class_setstate
         cloudpickle._class_setstate = set_class_once
-    if already:
-        _filled.update(cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID)
+
+
+class Context(Protocol):
+    """The call an item belongs to."""
+
+    @property
+    def call_id(self) -> str: ...
+
+    def fetch_function(self) -> bytes:
+        """The body of the call's FUNCTION frame."""
+
+
+def learn(context: Context) -> None:
+    """Learns the classes of a call that another process started. Raises PicklingError if that cannot be."""
+    body = context.fetch_function()
+    try:
+        _learn_classes(function_of(body))
+    except Exception as error:
+        raise PicklingError(
+            f"the function of call {context.call_id}, which defines the classes of its outputs,"
+            f" cannot be loaded here: {type(error).__name__}: {error}"
+        ) from error
+
+
+def function_of(body: Union[bytes, memoryview]) -> memoryview:
+    """The pickled function in the body of FUNCTION (PROTOCOL.md 7.1)."""
+    (size,) = struct.unpack_from("<I", body)
+    header = json.loads(bytes(body[4 : 4 + size]))
+    return memoryview(body)[len(body) - header["function_len"] :]
+
+
+def _learn_classes(pickled: memoryview) -> None:
+    """Unpickles a function for the classes it brings; those this process tracks already stay as they are."""
+    from cloudpickle import cloudpickle
+
+    class Learner(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            if name == "_class_setstate":
+                return set_class_once
+            return super().find_class(module, name)
+
+    _filled.update(cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.keys())
+    # The tracker holds classes weakly: what is learnt here must live as long as this process.
+    _learnt.append(Learner(io.BytesIO(pickled)).load())
+
+
+_learnt: List[Any] = []

@@ -1,0 +1,231 @@
+"""Payloads: functions, inputs, outputs and exceptions as the bytes of PROTOCOL.md sections 3 and 7.
+
+This is the client's half; `_runner` is the container's. Neither does I/O other than reading the source files of
+local modules. Functions, and whatever belongs to `__main__`, are cloudpickled by value; what belongs to a local
+module goes by reference, and the module goes along (`_modules`). Classes come back as themselves (`_classes`),
+exceptions with the remote frames in their tracebacks (`_exceptions`).
+"""
+
+from __future__ import annotations
+
+import inspect
+import io
+import json
+import linecache
+import pickle
+import struct
+import threading
+from contextlib import contextmanager
+from types import CodeType, FunctionType
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Tuple
+
+from ._classes import Context, UnknownClass, learn
+from ._errors import PicklingError, UsageTypeError
+from ._exceptions import load_exception as load_exception
+from ._explain import explain
+from ._modules import Modules
+from ._wire import MAX_ITEM, Item
+
+_MAX_SOURCE = 1 << 20
+"""Source of `__main__` or of a notebook's cell that goes along for tracebacks, at most, in characters."""
+
+_SCALARS = frozenset((int, float, str, bytes, bool, type(None), complex))
+
+_lock = threading.RLock()
+_modules = Modules()
+_markers: Tuple[bytes, ...] = ()
+
+
+# Functions
+
+
+def check_callable(function: Callable[[Any], Any]) -> None:
+    """Raises TypeError unless `function` can be called with exactly one positional argument."""
+    if not callable(function):
+        raise UsageTypeError(f"{_named(function)} is not callable; pass a function of one argument")
+    called = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
+    for kind, test in _NOT_VALUES:
+        if test(function) or test(called):
+            raise UsageTypeError(
+                f"{_named(function)} is {kind}; what calling it returns cannot be sent back."
+                " Wrap it in a function that returns a value"
+                + (": lambda x: asyncio.run(f(x))" if "async" in kind else ": lambda x: list(f(x))")
+            )
+    try:
+        signature = inspect.signature(function)
+    except (ValueError, TypeError):
+        return  # a builtin that does not say; its own call will
+    try:
+        signature.bind(None)
+    except TypeError:
+        raise UsageTypeError(_wrong_arguments(function, signature)) from None
+
+
+_NOT_VALUES: Tuple[Tuple[str, Callable[[Any], bool]], ...] = (
+    ("an async function", inspect.iscoroutinefunction),
+    ("an async generator function", inspect.isasyncgenfunction),
+    ("a generator function", inspect.isgeneratorfunction),
+)
+
+
+def _wrong_arguments(function: Any, signature: inspect.Signature) -> str:
+    required = [p for p in signature.parameters.values() if p.default is p.empty]
+    keywords = [p.name for p in required if p.kind is p.KEYWORD_ONLY]
+    positional = [
+        p.name for p in required if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    name = f"{_named(function)}{signature}"
+    if keywords:
+        given = ", ".join(f"{keyword}=..." for keyword in keywords)
+        return (
+            f"{name} needs the keyword argument {keywords[0]!r}, but is called with one input alone;"
+            f" give it first: functools.partial(f, {given})"
+        )
+    if len(positional) > 1:
+        return (
+            f"{name} needs {len(positional)} arguments, but is called with one, the input;"
+            " fix the others with functools.partial, or take one tuple: lambda pair: f(*pair)"
+        )
+    return f"{name} takes no argument, but is called with one, the input: add a parameter, even if it is not used"
+
+
+def _named(value: Any) -> str:
+    name = getattr(value, "__qualname__", None)
+    return name if isinstance(name, str) else f"an object of type {type(value).__qualname__}"
+
+
+def dump_function(function: Callable[[Any], Any]) -> bytes:
+    """The body of FUNCTION: the pickled function, and the local modules it may need.
+
+    Raises PicklingError that names what stops it.
+    """
+    with _lock, _by_value():
+        file = io.BytesIO()
+        pickler = _function_pickler()(file)
+        try:
+            pickler.dump(function)
+        except Exception as error:
+            raise PicklingError(explain(function, None, error)) from error
+        pickled = file.getvalue()
+        codes = pickler.codes
+        archive = _modules.archive(codes)
+        sources = [(name, text) for name in {code.co_filename for code in codes} if (text := _source(name))]
+    listing = json.dumps([{"file": name, "len": len(text)} for name, text in sources]).encode()
+    header = b'{"modules":%b,"sources":%b,"function_len":%d}' % (archive.listing, listing, len(pickled))
+    return b"".join(
+        (struct.pack("<I", len(header)), header, archive.content, *[text for _, text in sources], pickled)
+    )
+
+
+def _source(file: str) -> bytes:
+    """Source that is in no module, so that tracebacks made in a container can show its lines."""
+    if any(file.endswith("/" + path) for path in _modules_files()):
+        return b""
+    lines = linecache.getlines(file)
+    if not lines or sum(map(len, lines)) > _MAX_SOURCE:
+        return b""
+    return "".join(lines).encode("utf-8", "replace")
+
+
+def _modules_files() -> Iterable[str]:
+    archive = _modules._archive
+    return archive.files if archive else ()
+
+
+@contextmanager
+def _by_value() -> Iterator[None]:
+    """Lets cloudpickle treat the modules that cannot be imported there as it treats `__main__`."""
+    global _markers
+    from cloudpickle import cloudpickle
+
+    _modules.look()
+    names = _modules.by_value - cloudpickle._PICKLE_BY_VALUE_MODULES
+    _markers = (b"__main__", *map(str.encode, _modules.by_value))
+    cloudpickle._PICKLE_BY_VALUE_MODULES |= names
+    try:
+        yield
+    finally:
+        cloudpickle._PICKLE_BY_VALUE_MODULES -= names
+
+
+_picklers: Dict[str, Any] = {}
+
+
+def _function_pickler() -> Any:
+    """cloudpickle's pickler, which also keeps the code of the functions that go by value."""
+    if not _picklers:
+        from cloudpickle import cloudpickle
+
+        class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]
+            def __init__(self, file: io.BytesIO) -> None:
+                super().__init__(file, protocol=5)
+                self.codes: List[CodeType] = []
+
+            def _dynamic_function_reduce(self, func: FunctionType) -> Any:
+                self.codes.append(func.__code__)
+                return super()._dynamic_function_reduce(func)
+
+        _picklers["function"] = FunctionPickler
+    return _picklers["function"]
+
+
+# Inputs
+
+
+def dump_input(value: Any, index: int) -> bytes:
+    """The item of input `index`. Raises PicklingError that names the object that stops it, and the index."""
+    kind = type(value)
+    if kind in _SCALARS:
+        data = pickle.dumps(value, 5)
+        if len(data) > MAX_ITEM:
+            raise PicklingError(_too_large(index, len(data)), index=index)
+        return data
+    try:
+        data = pickle.dumps(value, 5)
+        by_value = any(marker in data for marker in _markers or (b"__main__",))
+    except Exception:
+        by_value = True
+    if by_value:
+        data = _dump_by_value(value, index)
+    if len(data) > MAX_ITEM:
+        raise PicklingError(_too_large(index, len(data)), index=index)
+    return data
+
+
+def _dump_by_value(value: Any, index: int) -> bytes:
+    import cloudpickle
+
+    with _lock, _by_value():
+        try:
+            data: bytes = cloudpickle.dumps(value, 5)
+        except Exception as error:
+            raise PicklingError(explain(value, index, error), index=index) from error
+    return data
+
+
+def _too_large(index: int, size: int) -> str:
+    return (
+        f"inputs[{index}] is {size >> 20} MiB when pickled, and one input may have {MAX_ITEM >> 20} MiB;"
+        " send it in parts, or send where to find it"
+    )
+
+
+# Outputs
+
+
+def load_value(item: Item, context: Context) -> Any:
+    """What the function returned. Raises PicklingError where this process cannot rebuild it."""
+    try:
+        return pickle.loads(item)
+    except UnknownClass:
+        learn(context)
+    except Exception as error:
+        raise _unreadable(error) from error
+    try:
+        return pickle.loads(item)
+    except Exception as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> PicklingError:
+    return PicklingError(f"an output cannot be unpickled here: {type(error).__name__}: {error}")
