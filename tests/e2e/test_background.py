@@ -18,7 +18,8 @@ def test_a_handle_comes_back_at_once_and_leads_to_everything(service):
     call.wait()
     assert call.status().state == "succeeded"
     assert list(call.results()) == [0, 1, 4, 9, 16]
-    assert list(call.results()) == [0, 1, 4, 9, 16], "reading takes nothing away"
+    assert call.results() == [0, 1, 4, 9, 16], "reading takes nothing away"
+    assert sorted(call.results(as_completed=True)) == [(x, x * x) for x in range(5)]
 
 
 def test_it_returns_while_the_function_still_runs(service):
@@ -80,15 +81,10 @@ def test_logs_give_what_was_printed(service, capsys):
 
     call = small_map(run, [1, 2], background=True)
     call.wait()
-    assert _text(call.logs(), capsys).count("said ") == 2
-
-
-def _text(logs, capsys):
-    """What `logs()` gives, whether as text, as pieces, or as records with a text."""
-    if isinstance(logs, str):
-        return logs
-    pieces = [piece if isinstance(piece, str) else getattr(piece, "text", piece) for piece in logs]
-    return "".join(piece.decode() if isinstance(piece, bytes) else str(piece) for piece in pieces)
+    assert sorted(call.logs().splitlines()) == ["said 1", "said 2"]
+    assert call.logs(index=1) == "said 2\n"
+    assert call.logs(stream="stderr") == ""
+    assert capsys.readouterr().out == "", "a background call prints nothing here by itself"
 
 
 def test_results_raise_what_the_function_raised(service):

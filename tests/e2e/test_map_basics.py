@@ -1,6 +1,7 @@
 """What `remote_parallel_map` is: its signature, its outputs, where it runs."""
 
 import inspect
+import json
 import os
 import platform
 import sys
@@ -185,7 +186,7 @@ def test_import_takes_less_than_a_tenth_of_a_second(tmp_path):
 def test_the_gateway_is_found_in_a_config_file(service, tmp_path):
     folder = tmp_path / "config" / "muster"
     folder.mkdir(parents=True)
-    (folder / "config.toml").write_text(f'url = "{service.url}"\ntoken = "{service.token}"\n')
+    (folder / "config.json").write_text(json.dumps({"url": service.url, "token": service.token}))
     source = (
         "import muster; print(muster.remote_parallel_map(abs, [-3], func_ram=0.25, spinner=False))"
     )
