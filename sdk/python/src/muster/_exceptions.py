@@ -173,8 +173,7 @@ def make_traceback(frames: Any) -> Optional[TracebackType]:
         line = max(line or 1, 1)
         if text is not None:
             _remember_line(file, line, text)
-        # No instruction is given (-1), so that no printer marks columns of code that is not this one.
-        following = TracebackType(following, _make_frame(file, line, name), -1, line)
+        following = TracebackType(following, _make_frame(file, line, name), 0, line)
     return following
 
 
@@ -183,11 +182,22 @@ def _template() -> Any:
 
 
 def _make_frame(file: str, line: int, name: str) -> Any:
+    code = _template.__code__
     changes: Dict[str, Any] = {"co_filename": file, "co_name": name, "co_firstlineno": line}
     if sys.version_info >= (3, 11):
         changes["co_qualname"] = name
-    code = _template.__code__.replace(**changes)
-    return FunctionType(code, {"here": sys._getframe, "__file__": file})()
+        changes["co_linetable"] = _one_line(len(code.co_code) // 2)
+    return FunctionType(code.replace(**changes), {"here": sys._getframe, "__file__": file})()
+
+
+def _one_line(units: int) -> bytes:
+    """A location table that puts all of a code object on its first line and in no column.
+
+    With columns, traceback printers would mark some of a line of which this code is not the code.
+    """
+    no_columns = 0x80 | 13 << 3
+    lengths = [min(8, units - at) for at in range(0, units, 8)]
+    return b"".join(bytes((no_columns | length - 1, 0)) for length in lengths)
 
 
 def _remember_line(file: str, line: int, text: str) -> None:

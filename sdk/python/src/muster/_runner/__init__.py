@@ -25,6 +25,9 @@ from types import ModuleType
 
 def main(channel: int = 3, page: int = 4) -> None:
     """Runs inputs until the channel ends; never returns."""
+    # The working folder is the user's: nothing of ours, and nothing by accident, may be imported from there.
+    own = sys.path[0]
+    sys.path[:] = [folder for folder in sys.path if folder]
     sys.argv = [""]
     # User code must not find this program where its own main module would be.
     sys.modules["__main__"] = ModuleType("__main__")
@@ -34,4 +37,7 @@ def main(channel: int = 3, page: int = 4) -> None:
     link.hello()
     from ._loop import serve
 
+    # All of ours is imported, or will be found at the end: the image's own packages come first.
+    sys.path.remove(own)
+    sys.path.append(own)
     serve(link)

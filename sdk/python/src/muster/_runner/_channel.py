@@ -89,8 +89,9 @@ class Channel:
             start = PENDING - HEADER.size
             HEADER.pack_into(self.page, start, end - PENDING, RESULTS, 0)
             self._write([self._view[start:end]])
-            self.words[PENDING_EPOCH] += 1
+            # In this order: a reader that sees the old length must see the epoch change before the bytes do.
             self.words[PENDING_LEN] = 0
+            self.words[PENDING_EPOCH] += 1
 
     def send_record(self, index: int, out_end: int, err_end: int, status: int, item: Buffer) -> None:
         """Sends one record that does not fit into pending; what is pending must have been sent."""

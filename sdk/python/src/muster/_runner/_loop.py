@@ -44,6 +44,10 @@ def serve(channel: Channel) -> None:
     os._exit(0)
 
 
+_FLUSH_C_UP_TO = 256
+"""Batches up to this many inputs flush C's streams after each of them."""
+
+
 class _Runner:
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
@@ -124,8 +128,9 @@ class _Runner:
         index_text, set_text = self.library.index_text, _INDEX_TEXT.pack_into
         # What lay in the pipes and on the page at the last boundary: where none of it changed, nobody wrote.
         in_out, in_err = array.array("i", [-1]), array.array("i", [-1])
-        seen = begin
-        out_end, err_end = begin.out_total, begin.err_total
+        seen, was_out, was_err, out_end, err_end = begin
+        # C streams of the user's own need flushing too; for inputs this short they are left to the batch's end.
+        flush_c = self.library.flush if len(ends) <= _FLUSH_C_UP_TO else None
         view: Any = memoryview(body) if len(body) > _VIEW_FROM and call.is_pickle else body
         value: Any = None
         item: Any = None
@@ -157,6 +162,8 @@ class _Runner:
             try:
                 flush_out()
                 flush_err()
+                if flush_c is not None:
+                    flush_c()
                 if sys.stdout is not out or sys.stderr is not err:
                     streams.flush()
             except Exception:
@@ -165,9 +172,8 @@ class _Runner:
                 flush_out, flush_err = out.flush, err.flush
             ioctl(out_fd, FIONREAD, in_out)
             ioctl(err_fd, FIONREAD, in_err)
-            if page[0:24] != seen.page or in_out[0] != seen.in_out or in_err[0] != seen.in_err:
-                seen = streams.boundary()
-                out_end, err_end = seen.out_total, seen.err_total
+            if page[0:24] != seen or in_out[0] != was_out or in_err[0] != was_err:
+                seen, was_out, was_err, out_end, err_end = streams.boundary()
                 moved = True
             size = len(item)
             if size > _wire.MAX_ITEM:
