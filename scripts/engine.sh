@@ -27,22 +27,24 @@ start() {
     else
         start_dockerd
     fi
-    if ! wait_until "$patience" engine_answers; then
+    if ! wait_until "$patience" has_settled || ! engine_answers; then
         diagnose
         if is_running "$setup_dir/dockerd.pid" dockerd && ! is_held; then stop_dockerd; fi
-        die "docker: the engine did not answer within $patience s (see above)"
+        die "docker: the engine does not answer (see above)"
     fi
     say "docker: the engine answers"
 }
 
-# Without systemd: dockerd itself, in a session of its own so that it outlives this script and its terminal.
+# Without systemd: dockerd itself, in a session of its own and with no file of ours open, so that it outlives this script
+# and its terminal, and a pipe that this script writes to ends with it.
 start_dockerd() {
     say "docker: no engine answers, and this machine has no systemd; starting dockerd (log: $setup_dir/dockerd.log)"
     as_root mkdir -p -m 0755 "$setup_dir"
+    as_root rm -f "$setup_dir/dockerd.pid"
     mount_cgroups
     # shellcheck disable=SC2016  # the inner shell expands it
-    as_root setsid bash -c 'echo "$$" >"$0/dockerd.pid"; PATH=$PATH:/usr/sbin:/sbin exec dockerd >"$0/dockerd.log" 2>&1 </dev/null' \
-        "$setup_dir" 8>&- 9>&- &
+    as_root setsid --fork bash -c 'echo "$$" >"$0/dockerd.pid"; PATH=$PATH:/usr/sbin:/sbin exec dockerd >"$0/dockerd.log" 2>&1 </dev/null' \
+        "$setup_dir" 8>&- 9>&-
 }
 
 # A machine that nobody booted with systemd may have no cgroups mounted: dockerd needs them.
@@ -53,6 +55,12 @@ mount_cgroups() {
     else
         as_root mount -t cgroup2 none /sys/fs/cgroup
     fi
+}
+
+# It answers, or the one started here has ended.
+has_settled() {
+    engine_answers && return
+    [ -s "$setup_dir/dockerd.pid" ] && ! is_running "$setup_dir/dockerd.pid"
 }
 
 hold() {
@@ -76,7 +84,7 @@ release() {
 is_held() {
     local holder
     for holder in "$setup_dir"/holders/*; do
-        if [ -e "$holder" ] && [ -d "/proc/$(cat "$holder")" ]; then return; fi
+        if is_running "$holder"; then return; fi
     done
     return 1
 }

@@ -67,8 +67,16 @@ engine_answers() {
     [ "$(id -u)" != 0 ] && have sudo && sudo -n env ${DOCKER_HOST:+"DOCKER_HOST=$DOCKER_HOST"} docker version >/dev/null 2>&1
 }
 
-# is_running PIDFILE NAME: the process of that file is there, and still is the program of that name.
+# The name of a living process; a dead one that its parent has not collected yet (State: Z) is not living.
+process_name() {
+    awk '$1 == "Name:" { name = $2 } $1 == "State:" && $2 != "Z" { alive = 1 } END { if (alive) print name }' \
+        "/proc/$1/status" 2>/dev/null || true
+}
+
+# is_running PIDFILE [NAME]: the process of that file lives, and still is the program of that name.
 is_running() {
-    local pid
-    pid=$(cat "$1" 2>/dev/null) && [ -n "$pid" ] && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$2" ]
+    local pid name
+    pid=$(cat "$1" 2>/dev/null) && [ -n "$pid" ] || return 1
+    name=$(process_name "$pid")
+    [ -n "$name" ] && [ "${2-$name}" = "$name" ]
 }

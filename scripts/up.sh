@@ -63,7 +63,7 @@ start_agent() {
 # has_spoken NAME FILE: the daemon has written its file, or has ended (which is an answer too).
 has_spoken() {
     [ -n "$2" ] && [ -s "$2" ] && return
-    [ -s "$state_dir/$1.pid" ] && ! [ -d "/proc/$(cat "$state_dir/$1.pid")" ] && return
+    [ -s "$state_dir/$1.pid" ] && ! is_running "$state_dir/$1.pid" && return
     [ -z "$2" ] && is_ready
 }
 
