@@ -42,5 +42,9 @@ else
 fi
 check "$root/scripts/test.sh"
 
-[ ${#failed[@]} = 0 ] || die "" "check: failed:" "${failed[@]/#/  }"
+if [ ${#failed[@]} != 0 ]; then
+    say "check: failed:"
+    printf '  %s\n' "${failed[@]}" >&2
+    exit 1
+fi
 say "check: all is well"

@@ -18,11 +18,14 @@ ran=()
 suite() {
     local name=$1 started=$SECONDS
     shift
-    say "" "=== $name: $*"
+    say ""
+    say "=== $name"
     ran+=("$name")
     "$@" 2>&1 </dev/null | tee "$logs/$name.log" || failed+=("$name")
     say "=== $name: $((SECONDS - started)) s"
 }
+
+was_failed() { [[ " ${failed[*]-} " == *" $1 "* ]]; }
 
 # A runner that stops making progress must not hold up the rest: the limit is far above what a suite takes.
 limited() { timeout --kill-after=30 "${MUSTER_SUITE_SECONDS:-1500}" "$@"; }
@@ -42,6 +45,11 @@ e2e_tests() {
     local name=$1
     shift
     prepare_containers
+    if was_failed build; then
+        say "=== $name: cannot run, since the build failed"
+        failed+=("$name")
+        return
+    fi
     suite "$name" as_root env PYTHONDONTWRITEBYTECODE=1 MUSTER_BIN_DIR="$release_dir" \
         timeout --kill-after=60 "${MUSTER_SUITE_SECONDS:-1500}" \
         "$venv/bin/python" -m pytest -p no:cacheprovider tests/e2e "$@"
@@ -87,7 +95,8 @@ summarise() {
         echo "--- $name"
         closing_lines "$logs/$name.log"
     done
-    [ ${#failed[@]} = 0 ] || die "" "failed: ${failed[*]} (logs in build/test-logs)"
+    echo
+    [ ${#failed[@]} = 0 ] || die "failed: ${failed[*]} (logs in build/test-logs)"
 }
 
 prepared=
