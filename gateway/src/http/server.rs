@@ -88,12 +88,13 @@ async fn connection(
     config: ServerConfig,
 ) {
     // Hyper waits for ever for the first byte, whatever its timeouts say.
+    let mut first = [0];
     let spoke = tokio::select! {
         biased;
         () = tasks.stopping() => return,
-        spoke = timeout(config.header_timeout, stream.readable()) => spoke,
+        spoke = timeout(config.header_timeout, stream.peek(&mut first)) => spoke,
     };
-    if !matches!(spoke, Ok(Ok(()))) {
+    if !matches!(spoke, Ok(Ok(1))) {
         return;
     }
     let builder = builder(config.header_timeout);

@@ -1,0 +1,255 @@
+//! The front door: routes, tokens, problems, limits, and the agents' way in.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use muster_gateway::http::ServerConfig;
+use muster_gateway::http::routes::{Access, ROUTES};
+use support::fake_agent::{FakeAgent, echo};
+use support::{DEADLINE, Gateway, openapi, until};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+#[test]
+fn openapi_describes_exactly_the_routes_there_are() {
+    let document = openapi::document();
+    assert_eq!(document["openapi"], "3.1.0");
+    let described: BTreeSet<(String, String)> =
+        openapi::operations().into_iter().map(|(method, path, _)| (method, path)).collect();
+    let served = ROUTES.iter().map(|r| (r.method.to_string(), r.path.to_owned())).collect();
+    assert_eq!(described, served);
+}
+
+#[test]
+fn every_operation_is_described_whole() {
+    let document = openapi::document();
+    let text = document.to_string();
+    for reference in text.split("\"$ref\":\"#").skip(1) {
+        let pointer = reference.split('"').next().expect("a pointer");
+        assert!(document.pointer(pointer).is_some(), "{pointer} leads nowhere");
+    }
+    let mut ids = BTreeSet::new();
+    for (method, path, operation) in openapi::operations() {
+        let id = operation["operationId"].as_str().expect("an id");
+        assert!(ids.insert(id), "{id} is there twice");
+        let answers = operation["responses"].as_object().expect("answers");
+        for (status, answer) in answers {
+            assert!(answer["description"].is_string(), "{id} {status}");
+            assert!(status.parse::<u16>().is_ok_and(|status| (100..600).contains(&status)));
+        }
+        let route = ROUTES.iter().find(|r| r.path == path && r.method.as_str() == method);
+        let open = route.expect("a route").access == Access::Open;
+        assert_eq!(operation["security"].is_array(), open, "{id}");
+        assert_eq!(answers.contains_key("401"), !open, "{id}");
+        assert_eq!(operation["requestBody"].is_object(), method == "POST" && id != "connectHost");
+        let declares_id = document["paths"][&path]["parameters"][0]["name"] == "id";
+        assert_eq!(declares_id, path.contains("{id}"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn every_closed_route_refuses_missing_wrong_and_unfit_tokens() {
+    let gateway = Gateway::start().await;
+    let mut wrong = gateway.tokens.client.clone();
+    wrong.pop();
+    wrong.push('x');
+    for route in ROUTES {
+        let target = route.path.replace("{id}", "none");
+        for token in [None, Some(""), Some("x"), Some(wrong.as_str())] {
+            let client = gateway.client_with(token);
+            let mut answer = client.ask(method(route), &target).send().await;
+            if route.access == Access::Open {
+                assert_eq!(answer.status, 200, "{target}");
+                continue;
+            }
+            assert_eq!(answer.status, 401, "{target} {token:?}");
+            assert!(answer.header("www-authenticate").starts_with("Bearer"));
+            assert_eq!(answer.problem().await, "unauthenticated");
+        }
+        let unfit = match route.path {
+            "/v1/hosts/connect" => &gateway.tokens.client,
+            _ => &gateway.tokens.join,
+        };
+        if let Access::Scope(scope) = route.access {
+            let client = gateway.client_with(Some(unfit));
+            let mut answer = client.ask(method(route), &target).send().await;
+            assert_eq!(answer.status, 403, "{target}");
+            assert!(answer.text().await.contains(scope.name()));
+        }
+    }
+}
+
+fn method(route: &muster_gateway::http::routes::Route) -> &'static str {
+    match route.method.as_str() {
+        "GET" => "GET",
+        "POST" => "POST",
+        "DELETE" => "DELETE",
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_not_there_is_unknown_on_every_route() {
+    let gateway = Gateway::start().await;
+    for route in ROUTES.iter().filter(|route| route.path.contains("{id}")) {
+        for id in ["none", "%ff", "..%2f..", "a%20b"] {
+            let target = route.path.replace("{id}", id);
+            let mut answer = gateway.client().ask(method(route), target).send().await;
+            assert!(matches!(answer.status.as_u16(), 400 | 404), "{id}");
+            let code = answer.problem().await;
+            assert!(code == "unknown_call" || code == "bad_request", "{id}: {code}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_are_told_apart() {
+    let gateway = Gateway::start().await;
+    for path in ["/", "/v1", "/v1/calls/", "/v2/calls", "/v1/calls/a/b"] {
+        let mut answer = gateway.client().get(path).send().await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.problem().await.as_str()),
+            (404, "unknown_route")
+        );
+    }
+    let mut answer = gateway.client().ask("PUT", "/v1/calls").send().await;
+    assert_eq!(answer.status, 405);
+    assert_eq!(answer.header("allow"), "POST, GET");
+    assert_eq!(answer.problem().await, "method_not_allowed");
+}
+
+#[tokio::test]
+async fn a_web_page_of_another_origin_is_refused_everywhere() {
+    let gateway = Gateway::start().await;
+    for path in ["/v1/calls", "/healthz", "/nowhere"] {
+        let asking = gateway.client().get(path).header("origin", "https://example.com");
+        let mut answer = asking.send().await;
+        assert_eq!(answer.status, 403, "{path}");
+        assert_eq!(answer.problem().await, "origin_refused");
+    }
+}
+
+#[tokio::test]
+async fn the_small_routes_answer() {
+    let (gateway, _agent) = Gateway::with_host(echo).await;
+    let client = gateway.client();
+    assert_eq!(client.get("/healthz").send().await.text().await, "ok\n");
+    assert_eq!(client.get("/readyz").send().await.status, 200);
+    assert_eq!(client.get("/metrics").send().await.status, 200);
+    assert_eq!(client.get("/openapi.json").send().await.json().await["openapi"], "3.1.0");
+    let hosts = client.get("/v1/hosts").send().await.json().await;
+    assert_eq!(hosts["hosts"][0]["host"], "one");
+    assert_eq!(hosts["hosts"][0]["images"][0]["name"], "muster/python:3.11");
+    assert_eq!(client.get("/v1/calls").send().await.json().await["calls"], serde_json::json!([]));
+    gateway.ready.send(false).expect("somebody listens");
+    let mut answer = client.get("/readyz").send().await;
+    assert_eq!((answer.status.as_u16(), answer.problem().await.as_str()), (503, "stopping"));
+}
+
+#[tokio::test]
+async fn one_name_is_one_host() {
+    let (gateway, _agent) = Gateway::with_host(echo).await;
+    let dial = async |token: &str, name: &str, epoch| {
+        FakeAgent::dial(gateway.address, token, name, epoch, echo).await.map(|agent| {
+            // Kept for the rest of the process: a connection that ends would free the name.
+            std::mem::forget(agent);
+        })
+    };
+    let refused = |status: u16| Err(http::StatusCode::from_u16(status).expect("a status"));
+    assert_eq!(dial(&gateway.tokens.join, "one", 2).await, refused(409));
+    assert_eq!(dial(&gateway.tokens.join, "one", 1).await, Ok(()));
+    assert_eq!(dial(&gateway.tokens.join, "two", 2).await, Ok(()));
+    assert_eq!(dial(&gateway.tokens.join, "Two", 2).await, refused(400));
+    assert_eq!(dial(&gateway.tokens.client, "three", 2).await, refused(403));
+    until("both hosts are listed", || gateway.fleet.hosts().len() == 2).await;
+}
+
+#[tokio::test]
+async fn a_host_that_goes_away_gives_its_name_back() {
+    let (gateway, agent) = Gateway::with_host(echo).await;
+    drop(agent);
+    until("the host is gone", || gateway.fleet.hosts().is_empty()).await;
+    let again = FakeAgent::dial(gateway.address, &gateway.tokens.join, "one", 2, echo).await;
+    assert!(again.is_ok());
+}
+
+#[tokio::test]
+async fn the_agents_door_wants_an_upgrade() {
+    let gateway = Gateway::start().await;
+    let mut answer =
+        gateway.client_with(Some(&gateway.tokens.join)).post("/v1/hosts/connect").send().await;
+    assert_eq!(answer.status, 426);
+    assert_eq!(answer.header("upgrade"), "muster-agent/1");
+    assert_eq!(answer.problem().await, "upgrade_required");
+}
+
+async fn raw(gateway: &Gateway, text: &str) -> String {
+    let mut stream = TcpStream::connect(gateway.address).await.expect("a connection");
+    stream.write_all(text.as_bytes()).await.expect("sent");
+    let mut answer = Vec::new();
+    // A refused request may end in a reset; what came before it counts.
+    let read = timeout(DEADLINE, stream.read_to_end(&mut answer)).await.expect("an end in time");
+    drop(read);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn requests_without_one_clear_host_are_refused() {
+    let gateway = Gateway::start().await;
+    for headers in ["", "Host: a\r\nHost: b\r\n", "Host: a\r\nHost: a\r\n"] {
+        let request = format!("GET /healthz HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
+        let answer = raw(&gateway, &request).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{headers:?}: {answer}");
+    }
+    let answer =
+        raw(&gateway, "GET http://b/healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    assert!(answer.await.starts_with("HTTP/1.1 400"));
+}
+
+#[tokio::test]
+async fn oversized_headers_are_refused() {
+    let gateway = Gateway::start().await;
+    let one = format!("X: {}\r\n", "x".repeat(33 << 10));
+    let many = "X: y\r\n".repeat(100);
+    for headers in [one, many] {
+        let request =
+            format!("GET /healthz HTTP/1.1\r\nHost: a\r\n{headers}Connection: close\r\n\r\n");
+        let answer = raw(&gateway, &request).await;
+        assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_or_half_a_head_are_closed() {
+    let config = ServerConfig { header_timeout: Duration::from_millis(50), ..Default::default() };
+    let gateway = Gateway::with(config).await;
+    assert_eq!(raw(&gateway, "").await, "");
+    // Ended by the deadline on heads: with or without an answer, but ended.
+    raw(&gateway, "GET /healthz HTTP/1.1\r\nHost").await;
+}
+
+#[tokio::test]
+async fn connections_over_the_limit_wait_for_their_turn() {
+    let config = ServerConfig { connections: 1, ..Default::default() };
+    let gateway = Gateway::with(config).await;
+    let first = TcpStream::connect(gateway.address).await.expect("a connection");
+    let client = gateway.client();
+    let second = client.get("/healthz").send();
+    tokio::pin!(second);
+    let early = timeout(Duration::from_millis(50), second.as_mut()).await;
+    assert!(early.is_err(), "a connection over the limit was served");
+    drop(first);
+    assert_eq!(second.await.status, 200);
+}
+
+#[tokio::test]
+async fn stopping_lets_an_answer_that_runs_end_and_takes_no_new_connection() {
+    let gateway = Gateway::start().await;
+    assert_eq!(gateway.client().get("/healthz").send().await.status, 200);
+    gateway.tasks.stop();
+    timeout(DEADLINE, gateway.tasks.ended()).await.expect("every task ends");
+    assert!(TcpStream::connect(gateway.address).await.is_err());
+}

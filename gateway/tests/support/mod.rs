@@ -1,0 +1,119 @@
+//! The real gateway on a loopback port, a small HTTP client, and a fake agent.
+//!
+//! Every answer the client gets is held against `openapi.json`: a status or a media type that is not described there
+//! fails the test that saw it.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+pub mod client;
+pub mod fake_agent;
+pub mod openapi;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use muster_gateway::auth::{FirstTokens, Tokens};
+use muster_gateway::calls::Calls;
+use muster_gateway::fleet::Fleet;
+use muster_gateway::http::{Front, ServerConfig, router, serve};
+use muster_gateway::settings::Settings;
+use muster_gateway::store::{MemoryStore, Spill};
+use muster_gateway::tasks::Tasks;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use self::client::Client;
+use self::fake_agent::{Behaviour, FakeAgent};
+
+/// How long any condition may take to come true.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A gateway in this process.
+pub struct Gateway {
+    pub address: SocketAddr,
+    pub tokens: FirstTokens,
+    pub calls: Calls,
+    pub fleet: Fleet,
+    pub tasks: Tasks,
+    pub ready: watch::Sender<bool>,
+    _folder: tempfile::TempDir,
+}
+
+impl Gateway {
+    /// A gateway without hosts.
+    pub async fn start() -> Gateway {
+        Gateway::with(ServerConfig::default()).await
+    }
+
+    /// A gateway without hosts, its listener with these limits.
+    pub async fn with(config: ServerConfig) -> Gateway {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = folder.path().to_str().expect("a plain path");
+        let settings = Settings::parse_from(["muster-gateway", "--state-dir", state]);
+        let (tokens, first) = Tokens::open(folder.path()).expect("tokens");
+        let tasks = Tasks::new();
+        let fleet = Fleet::start(&tasks);
+        let spill = Spill::new(MemoryStore::default(), 1 << 30);
+        let calls = Calls::start(settings.calls(), fleet.clone(), spill, &tasks);
+        let (ready, is_ready) = watch::channel(true);
+        let front = Front {
+            calls: calls.clone(),
+            fleet: fleet.clone(),
+            tokens: Arc::new(tokens),
+            ready: is_ready,
+            tasks: tasks.clone(),
+            metrics: PrometheusBuilder::new().build_recorder().handle(),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        tasks.spawn_critical("http", serve(listener, router(front), tasks.clone(), config));
+        let tokens = first.expect("a first start");
+        Gateway { address, tokens, calls, fleet, tasks, ready, _folder: folder }
+    }
+
+    /// A gateway with one host of two cores, which behaves like this.
+    pub async fn with_host(behaviour: impl Behaviour) -> (Gateway, FakeAgent) {
+        let gateway = Gateway::start().await;
+        let agent = gateway.connect("one", behaviour).await;
+        (gateway, agent)
+    }
+
+    /// Connects one more host and waits until it counts.
+    pub async fn connect(&self, name: &str, behaviour: impl Behaviour) -> FakeAgent {
+        let agent = FakeAgent::dial(self.address, &self.tokens.join, name, 1, behaviour).await;
+        let agent = agent.expect("the host is let in");
+        let there = || self.fleet.hosts().iter().any(|host| host.host == name);
+        until("the host is listed", there).await;
+        agent
+    }
+
+    /// A client with the token made at the first start.
+    pub fn client(&self) -> Client {
+        Client::new(self.address, Some(self.tokens.client.clone()))
+    }
+
+    /// A client with this token, or none.
+    pub fn client_with(&self, token: Option<&str>) -> Client {
+        Client::new(self.address, token.map(str::to_owned))
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.tasks.stop();
+    }
+}
+
+/// Waits for a condition, looking again every few milliseconds.
+pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let looked = tokio::time::timeout(DEADLINE, async {
+        let mut tick = tokio::time::interval(Duration::from_millis(2));
+        while !condition() {
+            tick.tick().await;
+        }
+    });
+    looked.await.unwrap_or_else(|_| panic!("waited too long: {what}"));
+}

@@ -1,0 +1,55 @@
+//! `openapi.json`, read the way a client would.
+
+use std::sync::LazyLock;
+
+use serde_json::Value;
+
+static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
+    serde_json::from_str(include_str!("../../openapi.json")).expect("openapi.json is JSON")
+});
+
+/// The whole document.
+pub fn document() -> &'static Value {
+    &DOCUMENT
+}
+
+/// Every (method, path) with its operation.
+pub fn operations() -> Vec<(String, String, &'static Value)> {
+    let paths = DOCUMENT["paths"].as_object().expect("paths");
+    let mut list = Vec::new();
+    for (path, item) in paths {
+        for (method, operation) in item.as_object().expect("operations") {
+            if method != "parameters" {
+                list.push((method.to_uppercase(), path.clone(), operation));
+            }
+        }
+    }
+    list
+}
+
+/// Fails unless this answer is one the document describes. Paths and methods that are no route are described in words.
+pub fn check_answer(method: &str, target: &str, status: u16, media_type: Option<&str>) {
+    let path = target.split('?').next().unwrap_or_default();
+    let known = operations().into_iter().find(|(m, p, _)| m == method && matches(p, path));
+    let Some((_, template, operation)) = known else {
+        assert!(matches!(status, 400 | 403 | 404 | 405 | 431), "{method} {path}: {status}");
+        return;
+    };
+    let answer = &operation["responses"][status.to_string()];
+    assert!(answer.is_object(), "{method} {template} answers {status}, which is not described");
+    let described = answer["content"].as_object();
+    match (media_type, described) {
+        (None, None) => {}
+        (Some(found), Some(described)) => {
+            let found = found.split(';').next().unwrap_or_default();
+            assert!(described.contains_key(found), "{method} {template} {status}: {found}");
+        }
+        other => panic!("{method} {template} {status}: {other:?}"),
+    }
+}
+
+fn matches(template: &str, path: &str) -> bool {
+    let (left, right): (Vec<_>, Vec<_>) =
+        (template.split('/').collect(), path.split('/').collect());
+    left.len() == right.len() && left.iter().zip(right).all(|(l, r)| l.starts_with('{') || *l == r)
+}
