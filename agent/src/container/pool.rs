@@ -177,8 +177,12 @@ impl Pool {
                     Some(Err(_)) => Some(Instant::now()),
                     _ => None,
                 };
-                while let (Some(answer), Some(waiter)) = (rest.take(), shelf.waiting.pop_front()) {
-                    rest = waiter.send(answer).err();
+                while let Some(waiter) = shelf.waiting.pop_front() {
+                    // A waiter that went away gives the answer back, for the next one.
+                    rest = rest.take().and_then(|answer| waiter.send(answer).err());
+                    if rest.is_none() {
+                        break;
+                    }
                 }
                 match rest.take() {
                     Some(Ok(worker)) if !closed && shelf.ready.len() < self.target => {
