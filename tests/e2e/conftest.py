@@ -27,7 +27,7 @@ def pytest_runtest_makereport(item, call):
 def shared_service(tmp_path_factory):
     """A gateway and one agent with two cores, for the whole run."""
     with Service(tmp_path_factory.mktemp("service")) as service:
-        service.add_agent("--cpus", "0-1", "--ram", "6GiB", warm=1)
+        service.add_agent("--cpus", "0-1", "--ram", "6GiB")
         yield service
 
 

@@ -9,6 +9,9 @@ from pathlib import Path
 
 LIBC = ctypes.CDLL(None)
 PR_SET_PDEATHSIG = 1
+# What is kept of a failure should say more than an operator wants to read.
+LEVEL = "info,muster_gateway=debug,muster_agent=debug"
+LOGS = {"MUSTER_AGENT_LOG": LEVEL, "RUST_LOG": LEVEL, "NO_COLOR": "1"}
 
 
 def _die_with_the_test_run():
@@ -27,6 +30,7 @@ class Daemon:
         environment = {
             key: value for key, value in os.environ.items() if not key.startswith("MUSTER_")
         }
+        environment.update(LOGS)
         self.process = subprocess.Popen(
             [str(argument) for argument in arguments],
             stdin=subprocess.DEVNULL,
