@@ -64,9 +64,8 @@ class Lines:
             tail = self._join(key, b"")
             self._ended.append((key[1], tail))
             self._ended_bytes += len(tail)
-        if self._ended_bytes > MAX_ENDED:
-            return self._flush_ended()
-        return self._live()
+        out = self._flush_ended() if self._ended_bytes > MAX_ENDED else []
+        return out + self._live()
 
     def total(self, total: int) -> list[tuple[int, bytes]]:
         """The call has `total` inputs, no more will come."""

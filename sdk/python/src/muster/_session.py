@@ -153,6 +153,8 @@ class Session:
 
     def fail(self, reason: BaseException) -> None:
         """End the session for a reason of this side; the first one counts."""
+        if self._pid != os.getpid():  # a forked child leaves its parent's calls alone
+            return
         with self._lock:
             if self.finished.is_set() or self._reason is not None:
                 return
@@ -164,7 +166,7 @@ class Session:
 
     def cancel(self) -> None:
         """Cancel the call at the gateway, unless it has ended. Never raises, never takes long."""
-        if self._pid != os.getpid():  # a forked child leaves its parent's calls alone
+        if self._pid != os.getpid():
             return
         with self._lock:
             if self._cancelled or self._end is not None:

@@ -30,6 +30,7 @@ class Spinner:
         self._paused = False
         self._notebook = _notebook()
         self._display: Any = None
+        self._shown = False
         self._frames = _FRAMES if _encodable() else _ASCII_FRAMES
 
     def progress(self, event: dict[str, Any]) -> None:
@@ -45,6 +46,7 @@ class Spinner:
         now = time.monotonic()
         if now < self._next or self._paused:
             return
+        self._shown = True
         if self._notebook is not None:
             self._next = now + _NOTEBOOK_SECONDS
             self._show_in_notebook(self.text(now))
@@ -64,7 +66,10 @@ class Spinner:
         self._next = max(self._next, time.monotonic() + FIRST_SECONDS)
 
     def close(self) -> None:
-        """Erase the line for good."""
+        """Show how it ended, where anything was shown at all, and erase the line for good."""
+        if self._shown and not self._paused:
+            self._next = 0.0
+            self.tick()
         self._paused = True
         _screen.leave(self)
         if self._display is not None:

@@ -46,6 +46,10 @@ class Sink(Protocol):
         """Called when that time is over: False to stop reading."""
 
 
+class _Lost(Exception):
+    """The connection is of no use any more; another may be."""
+
+
 class Stream:
     """Reads the events of one call into a sink, in the thread that calls `run`."""
 
@@ -64,17 +68,14 @@ class Stream:
         while not self._stopped.is_set():
             before = self.last
             try:
-                if self._body is None:
-                    self._body = _api.events(self._endpoint, self._call_id, self.last)
-                    if self._stopped.is_set():
-                        break
-                ended = self._read(self._body)
-            except (OSError, TransportError, ApiError, _wire.WireError) as error:
+                body = self._body = self._body or self._open()
+                if self._stopped.is_set():
+                    break
+                ended = self._read(body)
+            except _Lost as error:
                 self._hang_up()
                 if self._stopped.is_set():
                     break
-                if isinstance(error, ApiError) and error.status < 500 and error.status not in (408, 429):
-                    raise
                 now = time.monotonic()
                 if self.last != before or lost_since is None:
                     lost_since, pause = now, _FIRST_PAUSE_SECONDS
@@ -88,11 +89,11 @@ class Stream:
                 self._hang_up()
                 raise
             else:
-                if ended:
-                    self._body.connection.release()
-                else:
-                    self._hang_up()
                 self._body = None
+                if ended:
+                    body.connection.release()
+                else:
+                    body.connection.close()
                 return ended
         self._hang_up()
         return False
@@ -104,11 +105,15 @@ class Stream:
         if body is not None:
             body.connection.abort()
 
-    def reopen(self) -> None:
-        """Hang up and go on after what was handed over; for a sink that blocked for long. Only within `run`."""
-        body = self._body
-        if body is not None:
-            body.connection.abort()
+    def _open(self) -> Body:
+        try:
+            return _api.events(self._endpoint, self._call_id, self.last)
+        except TransportError as error:
+            raise _Lost(str(error)) from error
+        except ApiError as error:
+            if error.status < 500 and error.status not in (408, 429):
+                raise
+            raise _Lost(str(error)) from error
 
     def _hang_up(self) -> None:
         body, self._body = self._body, None
@@ -123,21 +128,27 @@ class Stream:
             patience = sink.patience()
             silence = heard + SILENCE_SECONDS - time.monotonic()
             wanted = silence if patience is None else min(patience, silence)
-            data = body.read(max(wanted, 0.001))
+            try:
+                data = body.read(max(wanted, 0.001))
+            except (OSError, TransportError) as error:
+                raise _Lost(str(error)) from error
             if data is None:
                 if not sink.tick():
                     return False
                 if time.monotonic() - heard >= SILENCE_SECONDS:
-                    raise TransportError(f"the gateway was silent for {SILENCE_SECONDS:.0f} seconds")
+                    raise _Lost(f"the gateway was silent for {SILENCE_SECONDS:.0f} seconds")
                 continue
             if not data:
-                raise TransportError("the gateway ended the stream of events before the call's end")
+                raise _Lost("the gateway ended the stream of events before the call's end")
             decoder.push(data)
             ended = False
-            for kind, seq, content in decoder:
-                if self._handle(kind, seq, content):
-                    ended = True
-                    break
+            try:
+                for kind, seq, content in decoder:
+                    ended = self._handle(kind, seq, content)
+                    if ended:
+                        break
+            except _wire.WireError as error:
+                raise TransportError(f"the gateway broke the protocol: {error}") from error
             sink.received(self.last)
             if ended:
                 return True

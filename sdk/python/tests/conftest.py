@@ -1,0 +1,22 @@
+"""Fixtures of the client's tests."""
+
+import faulthandler
+import threading
+from collections.abc import Iterator
+
+import pytest
+from fake_gateway import TOKEN, Gateway
+
+faulthandler.dump_traceback_later(300, exit=True)
+
+
+@pytest.fixture
+def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
+    """A fake gateway that this process's `muster` finds by its environment."""
+    with Gateway() as gateway:
+        monkeypatch.setenv("MUSTER_URL", gateway.url)
+        monkeypatch.setenv("MUSTER_TOKEN", TOKEN)
+        yield gateway
+
+# Holds inputs of functions that the fake runs in this process.
+SLOW = threading.Event()
