@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+
 from fake_gateway import TOKEN, Gateway
 
 faulthandler.dump_traceback_later(300, exit=True)
@@ -17,6 +18,7 @@ def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
         monkeypatch.setenv("MUSTER_URL", gateway.url)
         monkeypatch.setenv("MUSTER_TOKEN", TOKEN)
         yield gateway
+
 
 # Holds inputs of functions that the fake runs in this process.
 SLOW = threading.Event()

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import cloudpickle
+
 from muster import _wire
 from muster._runner import _describe
 
@@ -47,7 +48,9 @@ def _pickled_function(body: bytes) -> bytes:
 class FakeCall:
     """One call: its inputs, its log, and the threads that run it."""
 
-    def __init__(self, gateway: Gateway, number: int, spec: dict[str, Any], function: bytes) -> None:
+    def __init__(
+        self, gateway: Gateway, number: int, spec: dict[str, Any], function: bytes
+    ) -> None:
         self.id = f"call{number}"
         self.gateway = gateway
         self.spec = spec
@@ -107,7 +110,11 @@ class FakeCall:
                 _here.running = (self, index, 1)
                 outputs.append(self._run(function, index, item))
             lengths = struct.pack(f"<{len(outputs)}I", *[len(item) for _, item in outputs])
-            body = _wire.BATCH.pack(first, 1, len(outputs)) + lengths + bytes([status for status, _ in outputs])
+            body = (
+                _wire.BATCH.pack(first, 1, len(outputs))
+                + lengths
+                + bytes([status for status, _ in outputs])
+            )
             failed = sum(1 for status, _ in outputs if status)
             with self.changed:
                 self.log(_wire.OUTPUTS, body + b"".join(item for _, item in outputs), len(outputs))
@@ -140,12 +147,25 @@ class FakeCall:
             if self.state not in ("running", "queued"):
                 return
             self.state = state
-            self.event(type="end", state=state, done=self.done, failed=self.failed, total=self.total, error=error)
+            self.event(
+                type="end",
+                state=state,
+                done=self.done,
+                failed=self.failed,
+                total=self.total,
+                error=error,
+            )
 
     def tell(self, **progress: Any) -> None:
         """Send a progress event to whoever reads."""
         with self.changed:
-            self.progress = {"type": "progress", "done": self.done, "total": self.total, "waiting": None, **progress}
+            self.progress = {
+                "type": "progress",
+                "done": self.done,
+                "total": self.total,
+                "waiting": None,
+                **progress,
+            }
             self.progress_number += 1
             self.changed.notify_all()
 
@@ -154,7 +174,9 @@ class FakeCall:
         at, told = 0, 0
         while True:
             with self.changed:
-                while at < len(self.events) and self.events[at][0] + self.events[at][1] - 1 <= after:
+                while (
+                    at < len(self.events) and self.events[at][0] + self.events[at][1] - 1 <= after
+                ):
                     at += 1
                 ready = self.events[at : at + 500]
                 progress = None
@@ -269,7 +291,9 @@ class _Handler(BaseHTTPRequestHandler):
         with self.fake.lock:
             self.fake.requests.append((method, url.path))
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
-            return self.problem(401, code="unauthorized", detail="the token is wrong", action="Set MUSTER_TOKEN.")
+            return self.problem(
+                401, code="unauthorized", detail="the token is wrong", action="Set MUSTER_TOKEN."
+            )
         parts = url.path.strip("/").split("/")
         if method == "POST" and parts == ["v1", "calls"]:
             return self.create(body)
@@ -279,7 +303,12 @@ class _Handler(BaseHTTPRequestHandler):
             return self.answer(200, {"hosts": [{"host": "fake-host"}]})
         call = self.fake.calls.get(parts[2]) if len(parts) > 2 else None
         if call is None:
-            return self.problem(404, code="unknown_call", detail=f"there is no call {parts[-1]}", action="Check the id.")
+            return self.problem(
+                404,
+                code="unknown_call",
+                detail=f"there is no call {parts[-1]}",
+                action="Check the id.",
+            )
         if method == "DELETE":
             call.end("cancelled", None)
             return self.answer(202, call.record())
@@ -353,7 +382,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def problem(self, status: int, **problem: Any) -> None:
-        self.raw(status, "application/problem+json", json.dumps({"status": status, **problem}).encode())
+        self.raw(
+            status, "application/problem+json", json.dumps({"status": status, **problem}).encode()
+        )
 
     def answer(self, status: int, body: Any, call: FakeCall | None = None) -> None:
         self.raw(status, "application/json", json.dumps(body).encode(), call)

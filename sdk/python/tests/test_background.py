@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 
-import muster
 import pytest
+
+import muster
 from conftest import SLOW
 from fake_gateway import say
 from muster import Call, remote_parallel_map

@@ -6,14 +6,21 @@ import json
 import os
 import socket
 
-import muster
 import pytest
+
+import muster
 from muster._config import Endpoint, resolve
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_known(monkeypatch, tmp_path):
-    for name in ("MUSTER_URL", "MUSTER_TOKEN", "MUSTER_CONFIG", "MUSTER_STATE_DIR", "XDG_CONFIG_HOME"):
+    for name in (
+        "MUSTER_URL",
+        "MUSTER_TOKEN",
+        "MUSTER_CONFIG",
+        "MUSTER_STATE_DIR",
+        "XDG_CONFIG_HOME",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
 
@@ -75,7 +82,9 @@ def test_no_gateway_there_says_what_to_do():
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
     for inputs in ([1], iter([1])):
-        with pytest.raises(muster.TransportError, match=f"no gateway at http://127.0.0.1:{port}.*make demo"):
+        with pytest.raises(
+            muster.TransportError, match=f"no gateway at http://127.0.0.1:{port}.*make demo"
+        ):
             muster.remote_parallel_map(abs, inputs, url=f"http://127.0.0.1:{port}", token="t")
 
 

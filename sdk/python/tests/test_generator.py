@@ -10,8 +10,9 @@ import threading
 import time
 from pathlib import Path
 
-import muster
 import pytest
+
+import muster
 from fake_gateway import die
 from muster import _collect, remote_parallel_map
 
@@ -44,6 +45,7 @@ def test_it_comes_back_at_once_even_when_the_iterable_blocks(gateway):
 
 def test_outputs_come_as_they_are_produced(gateway):
     gateway.workers = 2
+
     def run(x):
         from conftest import SLOW
 
@@ -63,7 +65,9 @@ def test_outputs_come_as_they_are_produced(gateway):
         next(outputs)
 
 
-@pytest.mark.parametrize("how", ["close", "drop", "never iterated and dropped", "never iterated and closed"])
+@pytest.mark.parametrize(
+    "how", ["close", "drop", "never iterated and dropped", "never iterated and closed"]
+)
 def test_a_generator_that_is_closed_or_dropped_cancels_the_call(gateway, how):
     outputs = generate(lambda x: (time.sleep(0.01), x)[1], iter(range(10_000)))
     if "never" not in how:
@@ -133,7 +137,9 @@ def test_an_exception_of_the_iterable_comes_out_and_cancels(gateway):
 
 
 def test_an_error_before_anything_runs_is_immediate(gateway):
-    gateway.refusals = [(503, {"code": "no_hosts", "detail": "no host", "action": "Start an agent."})]
+    gateway.refusals = [
+        (503, {"code": "no_hosts", "detail": "no host", "action": "Start an agent."})
+    ]
     with pytest.raises(muster.NoHosts):
         generate(abs, [1])
 
@@ -156,5 +162,7 @@ def test_one_that_is_alive_at_the_end_of_the_program_cancels_its_call(gateway):
         "outputs = muster.remote_parallel_map(time.sleep, iter([0] + [0.02] * 5000), generator=True, spinner=False)\n"
         "next(outputs)\n"
     )
-    subprocess.run([sys.executable, "-c", source], check=True, timeout=30, cwd=Path(__file__).parent)
+    subprocess.run(
+        [sys.executable, "-c", source], check=True, timeout=30, cwd=Path(__file__).parent
+    )
     gateway.until("the call is cancelled", lambda: gateway.call.state == "cancelled")

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from muster import remote_parallel_map
 
 SOURCE = """
@@ -55,7 +56,9 @@ def test_ctrl_c_cancels_the_call_and_comes_out(gateway, kind):
 def test_ctrl_c_before_the_gateway_answered_cancels_too(gateway):
     gateway.hold_creation.clear()
     with subprocess.Popen(
-        [sys.executable, "-c", SOURCE.format(call=CALLS["small"])], stdout=subprocess.PIPE, cwd=Path(__file__).parent
+        [sys.executable, "-c", SOURCE.format(call=CALLS["small"])],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parent,
     ) as process:
         gateway.until("the request has come", lambda: gateway.requests)
         os.kill(process.pid, signal.SIGINT)
@@ -69,7 +72,9 @@ def test_ctrl_c_before_the_gateway_answered_cancels_too(gateway):
 def test_a_call_in_another_thread_touches_no_signal_handler(gateway):
     before = signal.getsignal(signal.SIGINT)
     got = []
-    thread = threading.Thread(target=lambda: got.append(remote_parallel_map(abs, iter([-1]), spinner=False)))
+    thread = threading.Thread(
+        target=lambda: got.append(remote_parallel_map(abs, iter([-1]), spinner=False))
+    )
     thread.start()
     thread.join(10)
     assert got == [[1]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from muster import _lines
 from muster._lines import STDERR, STDOUT, Lines
 
@@ -21,7 +22,10 @@ PIECES = st.lists(
 @given(PIECES, st.permutations(range(4)), st.booleans())
 def test_each_input_is_exact_and_no_line_holds_two_inputs(pieces, order, known_total):
     # Every byte carries its input, so that the result shows who wrote what.
-    marked = [(index, stream, bytes([b if b == 10 else b + 8 * index for b in data])) for index, stream, data in pieces]
+    marked = [
+        (index, stream, bytes([b if b == 10 else b + 8 * index for b in data]))
+        for index, stream, data in pieces
+    ]
     lines, out = Lines(), []
     if known_total:
         out += lines.total(4)
@@ -34,7 +38,9 @@ def test_each_input_is_exact_and_no_line_holds_two_inputs(pieces, order, known_t
     for stream in (STDOUT, STDERR):
         for index in range(4):
             own = {10, 97 + 8 * index, 98 + 8 * index}
-            wanted = b"".join(data for i, s, data in marked if (i, s) == (index, stream)).replace(b"\n", b"")
+            wanted = b"".join(data for i, s, data in marked if (i, s) == (index, stream)).replace(
+                b"\n", b""
+            )
             got = bytes(b for s, data in out if s == stream for b in data if b in own and b != 10)
             assert got == wanted
         got_newlines = sum(data.count(b"\n") for s, data in out if s == stream)

@@ -10,8 +10,9 @@ import sqlite3
 import threading
 import time
 
-import muster
 import pytest
+
+import muster
 from fake_gateway import TOKEN, die
 from muster import _stream, remote_parallel_map
 
@@ -23,7 +24,9 @@ def small_map(function, inputs, **options):
 
 def test_the_eight_parameters_have_their_names_order_and_defaults():
     parameters = inspect.signature(remote_parallel_map).parameters
-    positional = [(p.name, p.default) for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    positional = [
+        (p.name, p.default) for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD
+    ]
     assert positional == [
         ("function_", inspect.Parameter.empty),
         ("inputs", inspect.Parameter.empty),
@@ -108,7 +111,9 @@ def test_items_never_sit_unsent_while_the_iterable_blocks(gateway):
     def inputs():
         for x in range(3):
             yield x
-            gateway.until(f"input {x} has been run", lambda n=x: gateway.calls and gateway.call.done == n + 1)
+            gateway.until(
+                f"input {x} has been run", lambda n=x: gateway.calls and gateway.call.done == n + 1
+            )
 
     assert small_map(lambda x: x, inputs()) == [0, 1, 2]
 
@@ -206,29 +211,50 @@ def test_return_exceptions_puts_them_in_their_places(gateway):
         return x
 
     got = small_map(run, range(6), return_exceptions=True)
-    assert [type(value) for value in got] == [int, ValueError, int, ValueError, muster.WorkerDied, ValueError]
+    assert [type(value) for value in got] == [
+        int,
+        ValueError,
+        int,
+        ValueError,
+        muster.WorkerDied,
+        ValueError,
+    ]
     assert gateway.call.spec["on_error"] == "continue"
 
 
 @pytest.mark.parametrize(
     ("failure", "kind", "attributes"),
     [
-        ({"code": "worker_died", "exit_code": 3}, muster.WorkerDied, {"exit_code": 3, "signal": None}),
-        ({"code": "worker_died", "signal": 11}, muster.WorkerDied, {"exit_code": None, "signal": 11}),
+        (
+            {"code": "worker_died", "exit_code": 3},
+            muster.WorkerDied,
+            {"exit_code": 3, "signal": None},
+        ),
+        (
+            {"code": "worker_died", "signal": 11},
+            muster.WorkerDied,
+            {"exit_code": None, "signal": 11},
+        ),
         (
             {"code": "out_of_memory", "limit_bytes": 1 << 30, "peak_bytes": 1 << 30},
             muster.OutOfMemory,
             {"limit_bytes": 1 << 30, "peak_bytes": 1 << 30},
         ),
         ({"code": "timeout", "timeout_ms": 1500}, muster.InputTimeout, {"timeout_seconds": 1.5}),
-        ({"code": "too_large", "limit_bytes": 1, "size_bytes": 2}, muster.ValueTooLarge, {"size_bytes": 2}),
+        (
+            {"code": "too_large", "limit_bytes": 1, "size_bytes": 2},
+            muster.ValueTooLarge,
+            {"size_bytes": 2},
+        ),
         ({"code": "lost"}, muster.HostLost, {}),
         ({"code": "poison", "signal": 9}, muster.WorkerDied, {"signal": 9}),
         ({"code": "of_the_future"}, muster.InputError, {}),
     ],
     ids=lambda value: value.get("code") if isinstance(value, dict) else None,
 )
-def test_a_failure_names_input_and_host_and_hands_over_what_others_returned(gateway, failure, kind, attributes):
+def test_a_failure_names_input_and_host_and_hands_over_what_others_returned(
+    gateway, failure, kind, attributes
+):
     gateway.workers = 1
 
     def run(x):
@@ -240,7 +266,12 @@ def test_a_failure_names_input_and_host_and_hands_over_what_others_returned(gate
         small_map(run, range(5))
     error = caught.value
     assert type(error) is kind
-    assert (error.index, error.host, error.call_id, error.attempt) == (2, "fake-host", gateway.call.id, 1)
+    assert (error.index, error.host, error.call_id, error.attempt) == (
+        2,
+        "fake-host",
+        gateway.call.id,
+        1,
+    )
     assert {name: getattr(error, name) for name in attributes} == attributes
     assert error.outputs == {0: 0, 1: 10}
     assert "input 2 on host fake-host" in str(error)
@@ -292,7 +323,9 @@ def test_a_call_that_fails_as_a_whole_says_what_to_do(gateway):
     def inputs():
         yield 1
         gateway.until("the call has started", lambda: gateway.calls)
-        gateway.call.end("failed", {"code": "host_failed", "message": "the disk is full", "action": "Make room."})
+        gateway.call.end(
+            "failed", {"code": "host_failed", "message": "the disk is full", "action": "Make room."}
+        )
 
     with pytest.raises(muster.CallFailed, match="the disk is full. Make room.") as caught:
         small_map(lambda x: time.sleep(5), inputs())
@@ -355,7 +388,9 @@ def test_a_resume_within_a_batch_of_outputs_skips_what_it_has(gateway):
     sink = Sink()
     stream = _stream.Stream(None, "call", sink)
     batch = _wire.outputs_frame(0, 1, [(0, b"a"), (0, b"b"), (0, b"c")])[_wire.HEADER.size :]
-    later = _wire.outputs_frame(0, 1, [(0, b"a"), (0, b"b"), (0, b"c"), (0, b"d")])[_wire.HEADER.size :]
+    later = _wire.outputs_frame(0, 1, [(0, b"a"), (0, b"b"), (0, b"c"), (0, b"d")])[
+        _wire.HEADER.size :
+    ]
     stream._handle(_wire.OUTPUTS, 2, batch)
     assert stream.last == 4
     stream._handle(_wire.OUTPUTS, 2, batch)
@@ -407,7 +442,9 @@ def test_it_works_inside_a_running_event_loop(gateway):
 
 def test_it_works_after_a_fork_and_the_parents_calls_are_left_alone(gateway):
     assert small_map(abs, [-1]) == [1]
-    pending = remote_parallel_map(lambda x: (time.sleep(0.05), x)[1], range(10), generator=True, spinner=False)
+    pending = remote_parallel_map(
+        lambda x: (time.sleep(0.05), x)[1], range(10), generator=True, spinner=False
+    )
     assert next(pending) in range(10)
     child = multiprocessing.get_context("fork").Process(target=_in_child, args=(pending,))
     child.start()

@@ -7,14 +7,17 @@ import fractions
 import math
 import sys
 
-import muster
 import pytest
+
+import muster
 from muster import remote_parallel_map
 
 
 def refuse(kind, match, **options):
     with pytest.raises(kind, match=match) as caught:
-        remote_parallel_map(abs, options.pop("inputs", [1]), url="http://127.0.0.1:1", token="t", **options)
+        remote_parallel_map(
+            abs, options.pop("inputs", [1]), url="http://127.0.0.1:1", token="t", **options
+        )
     assert isinstance(caught.value, muster.UsageError)
 
 
@@ -89,7 +92,6 @@ def test_everything_asked_for_is_in_the_spec(gateway, monkeypatch):
         "timeout": 1.5,
         "retries": 2,
     }
-
 
 
 def test_numbers_of_other_libraries_are_numbers(gateway):

@@ -7,8 +7,9 @@ import pickle
 import subprocess
 import sys
 
-import muster
 import pytest
+
+import muster
 from muster import _errors
 
 
@@ -21,7 +22,16 @@ def test_importing_it_imports_nothing_heavy():
                           capture_output=True, check=True, timeout=30, text=True)  # fmt: skip
     new = set(done.stdout.split())
     assert "muster" in new
-    assert not new & {"cloudpickle", "http.client", "ssl", "asyncio", "tqdm", "inspect", "multiprocessing", "email"}
+    assert not new & {
+        "cloudpickle",
+        "http.client",
+        "ssl",
+        "asyncio",
+        "tqdm",
+        "inspect",
+        "multiprocessing",
+        "email",
+    }
 
 
 def test_every_public_name_is_there_once_and_listed():

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+
 from muster import remote_parallel_map
 from muster._lines import STDERR, STDOUT
 from muster._prints import Prints
@@ -153,7 +154,9 @@ os._exit(0)
 """
     read, write = os.pipe()
     with subprocess.Popen(
-        [sys.executable, "-c", source, os.path.dirname(__file__)], stdout=write, stderr=subprocess.PIPE
+        [sys.executable, "-c", source, os.path.dirname(__file__)],
+        stdout=write,
+        stderr=subprocess.PIPE,
     ) as process:
         os.close(write)
         os.close(read)

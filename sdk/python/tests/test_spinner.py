@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from muster import _screen, remote_parallel_map
 from muster._spinner import Spinner, spinner_for
 
@@ -78,7 +79,9 @@ def test_on_a_terminal_there_is_one_live_line_and_it_is_erased_at_the_end():
 def test_prints_go_to_a_file_without_control_codes_while_the_line_is_live(tmp_path):
     with (tmp_path / "out").open("wb") as file:
         raw = on_a_terminal(source(), stdout=file.fileno())
-    assert (tmp_path / "out").read_bytes() == b"".join(b"line %d\n" % x for x in range(6)) * 2 + b"after the call\n"
+    assert (tmp_path / "out").read_bytes() == b"".join(
+        b"line %d\n" % x for x in range(6)
+    ) * 2 + b"after the call\n"
     assert b"2 workers" in raw
     assert screen(raw)[-1] == ""
 
@@ -90,7 +93,9 @@ def test_without_a_spinner_a_terminal_gets_only_the_prints():
 
 
 def test_without_a_terminal_there_are_only_the_prints():
-    done = subprocess.run([sys.executable, "-c", source()], capture_output=True, check=True, timeout=30)
+    done = subprocess.run(
+        [sys.executable, "-c", source()], capture_output=True, check=True, timeout=30
+    )
     assert done.stdout == b"".join(b"line %d\n" % x for x in range(6)) * 2 + b"after the call\n"
     assert done.stderr == b""
 
@@ -110,13 +115,17 @@ def test_a_dumb_terminal_gets_no_control_codes(monkeypatch: pytest.MonkeyPatch):
 
 def test_it_says_why_nothing_runs():
     spinner = Spinner("f")
-    spinner.progress({"done": 0, "total": 12, "workers": 0, "hosts": 0, "waiting": "0 of 2 slots free"})
+    spinner.progress(
+        {"done": 0, "total": 12, "workers": 0, "hosts": 0, "waiting": "0 of 2 slots free"}
+    )
     assert "f 0/12 · waiting: 0 of 2 slots free · 0s" in spinner.text(spinner._started)
     spinner.progress({"done": 0, "total": None, "waiting": "pulling image X\x1b 40 %"})
     assert "f 0/? · pulling image X  40 % · 1m05s" in spinner.text(spinner._started + 65)
 
 
-def test_one_spinner_draws_at_a_time_and_prints_of_any_call_erase_it(monkeypatch: pytest.MonkeyPatch):
+def test_one_spinner_draws_at_a_time_and_prints_of_any_call_erase_it(
+    monkeypatch: pytest.MonkeyPatch,
+):
     terminal = FakeTerminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     first, second = object(), object()
@@ -134,7 +143,9 @@ def test_one_spinner_draws_at_a_time_and_prints_of_any_call_erase_it(monkeypatch
     assert terminal.getvalue() == f"{erase}first{erase}half a line!\n{erase}second{erase}"
 
 
-def test_in_a_notebook_prints_are_text_and_there_are_no_control_codes(gateway, monkeypatch: pytest.MonkeyPatch):
+def test_in_a_notebook_prints_are_text_and_there_are_no_control_codes(
+    gateway, monkeypatch: pytest.MonkeyPatch
+):
     from fake_gateway import say
 
     out, err = io.StringIO(), io.StringIO()

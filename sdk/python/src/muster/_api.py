@@ -33,7 +33,10 @@ def create(
 
 
 def append(
-    endpoint: Endpoint, call_id: str, body: Sequence[Buffer], connection: _http.Connection | None = None
+    endpoint: Endpoint,
+    call_id: str,
+    body: Sequence[Buffer],
+    connection: _http.Connection | None = None,
 ) -> Body:
     """Append inputs. A slow answer is the gateway's back-pressure, so there is no deadline but the connection's own."""
     path = f"/v1/calls/{call_id}/inputs"
@@ -47,7 +50,9 @@ def events(endpoint: Endpoint, call_id: str, after: int) -> Body:
     return checked(_http.send(endpoint, "GET", path, (), {"Accept": FRAMES}))
 
 
-def cancel(endpoint: Endpoint, call_id: str, seconds: float = _http.REQUEST_SECONDS) -> dict[str, Any]:
+def cancel(
+    endpoint: Endpoint, call_id: str, seconds: float = _http.REQUEST_SECONDS
+) -> dict[str, Any]:
     """Cancel a call; any number of times."""
     return _object(endpoint, "DELETE", f"/v1/calls/{call_id}", seconds)
 
@@ -91,7 +96,9 @@ def problem(status: int, content: bytes, call_id: str | None = None) -> ApiError
         said = None
     if not isinstance(said, dict):
         text = content[:200].decode("utf-8", "replace").strip()
-        return ApiError(f"the gateway answered {status}: {text or 'nothing more'}", status=status, detail=text)
+        return ApiError(
+            f"the gateway answered {status}: {text or 'nothing more'}", status=status, detail=text
+        )
     code = str(said.get("code", ""))
     detail = str(said.get("detail") or said.get("title") or code)
     action = str(said.get("action") or "")
@@ -110,7 +117,9 @@ def _object(
 def _whole(
     endpoint: Endpoint, method: str, path: str, seconds: float = _http.REQUEST_SECONDS
 ) -> bytes:
-    answer, content = _http.fetch(endpoint, method, path, (), {"Accept": "application/json"}, seconds)
+    answer, content = _http.fetch(
+        endpoint, method, path, (), {"Accept": "application/json"}, seconds
+    )
     if answer.status >= 300:
         raise problem(answer.status, content, answer.call_id)
     return content

@@ -99,7 +99,11 @@ class Call:
 
     @overload
     def results(
-        self, *, timeout: Optional[float] = None, return_exceptions: bool = False, as_completed: Literal[True]
+        self,
+        *,
+        timeout: Optional[float] = None,
+        return_exceptions: bool = False,
+        as_completed: Literal[True],
     ) -> Iterator[tuple[int, Any]]: ...
 
     def results(
@@ -134,7 +138,9 @@ class Call:
             failure.outputs = listed.returned()
         raise failure
 
-    def logs(self, index: Optional[int] = None, stream: Optional[Literal["stdout", "stderr"]] = None) -> str:
+    def logs(
+        self, index: Optional[int] = None, stream: Optional[Literal["stdout", "stderr"]] = None
+    ) -> str:
         """What the call has printed so far: all of it, or only input `index`, or only one stream.
 
         Lines of different inputs are whole, in the order they came. Bytes that are not UTF-8 show as U+FFFD.
@@ -144,7 +150,9 @@ class Call:
         if stream is not None and stream not in _STREAMS:
             raise UsageValueError(f"stream must be 'stdout' or 'stderr', not {stream!r}")
         status = _api.record(self._endpoint, self.id)
-        logged = Logged(index, None if stream is None else _STREAMS[stream], int(status.get("seq") or 0))
+        logged = Logged(
+            index, None if stream is None else _STREAMS[stream], int(status.get("seq") or 0)
+        )
         if status.get("seq") != 0:
             follow(self._endpoint, self.id, logged, None)
         return logged.text()

@@ -51,7 +51,9 @@ class Listed:
     def values(self, expected: int) -> list[Any]:
         """All `expected` outputs in input order."""
         if self.count != expected or len(self._values) != expected:
-            raise TransportError(f"the gateway ended the call after {self.count} of {expected} outputs")
+            raise TransportError(
+                f"the gateway ended the call after {self.count} of {expected} outputs"
+            )
         return self._values
 
     def returned(self) -> dict[int, Any]:

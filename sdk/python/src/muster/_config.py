@@ -53,7 +53,9 @@ def resolve(url: str | None = None, token: str | None = None) -> Endpoint:
 
 def _checked(url: str) -> str:
     if not url.startswith(("http://", "https://")):
-        raise UsageValueError(f"the gateway's address must begin with http:// or https://, not {url!r}")
+        raise UsageValueError(
+            f"the gateway's address must begin with http:// or https://, not {url!r}"
+        )
     return url.rstrip("/")
 
 

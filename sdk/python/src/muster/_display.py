@@ -67,5 +67,6 @@ class Display:
     def close(self) -> None:
         """The call has ended: write what is left, erase the line."""
         if self._spinner is not None:
+            self._spinner.done(self._done)
             self._spinner.close()
         self._prints.end()

@@ -22,9 +22,10 @@
             ├── HostLost             the host or its container engine failed, over and over
             └── RemoteError          it raised what cannot be rebuilt here: `type_name`, `message`, ...
 
-What the user's function raises comes out as its own type, not as one of these; `index`, `call_id` and `host` are set on it too.
+What the user's function raises comes out as its own type, not as one of these; `index`, `call_id` and `host` are set
+on it too.
 
-Every class here takes its message first and the rest by keyword, each with a default, so that all of them can be pickled.
+Every class here takes its message first and the rest by keyword, each with a default: so all of them can be pickled.
 """
 
 from __future__ import annotations

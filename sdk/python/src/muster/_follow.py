@@ -107,7 +107,9 @@ def as_they_come(
         try:
             sink.until(None if timeout is None else time.monotonic() + timeout)
             if not stream.run():
-                problems.append(TimeoutError(f"call {loader.call_id} has not ended within {timeout} seconds"))
+                problems.append(
+                    TimeoutError(f"call {loader.call_id} has not ended within {timeout} seconds")
+                )
         except BaseException as error:
             problems.append(error)
         finally:

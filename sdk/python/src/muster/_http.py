@@ -1,7 +1,7 @@
 """HTTP/1.1 to a gateway, over connections that are kept for the next request.
 
 `http.client` sends requests and reads heads. Bodies are read here, straight from the socket: an event stream is read
-in large pieces, with a deadline per read, which `http.client`'s buffered file cannot do (it is unusable after one timeout).
+in large pieces, with a deadline per read, which `http.client`'s buffered file cannot do (one timeout ends its use).
 
 Idle connections are kept per process and gateway in deques, whose operations are atomic: no lock that a fork could
 leave locked, and a forked child never touches its parent's connections.
@@ -41,7 +41,9 @@ class Connection:
 
     def __init__(self, endpoint: Endpoint) -> None:
         parts = urlsplit(endpoint.url)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        kind = (
+            http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        )
         self.endpoint = endpoint
         self.prefix = parts.path.rstrip("/")
         self.http = kind(parts.netloc, timeout=CONNECT_SECONDS, blocksize=_READ_BYTES)
@@ -100,7 +102,9 @@ class Connection:
 class Body:
     """The body of an answer, as it comes."""
 
-    def __init__(self, connection: Connection, sock: socket.socket, response: http.client.HTTPResponse) -> None:
+    def __init__(
+        self, connection: Connection, sock: socket.socket, response: http.client.HTTPResponse
+    ) -> None:
         self.connection = connection
         self.response = response
         self.call_id = response.getheader("Muster-Call")
@@ -322,4 +326,6 @@ def _unreachable(endpoint: Endpoint, method: str, path: str, error: Exception) -
     if isinstance(error, socket.timeout):
         return f"the gateway at {endpoint.url} did not answer {method} {path} in time"
     reason = error or type(error).__name__
-    return f"the connection to the gateway at {endpoint.url} failed during {method} {path}: {reason}"
+    return (
+        f"the connection to the gateway at {endpoint.url} failed during {method} {path}: {reason}"
+    )

@@ -48,7 +48,11 @@ class Opening:
 
     def find(self, seconds: float) -> str | None:
         """The id of the call that was made, or perhaps made; None if there is none. From any thread."""
-        if self.call_id is None and self._body is not None and self._thread != threading.get_ident():
+        if (
+            self.call_id is None
+            and self._body is not None
+            and self._thread != threading.get_ident()
+        ):
             self._answered.wait(seconds)
         if self.call_id is None and self._body is not None:
             # Interrupted before the answer: the same request under the same key gets the same call.
@@ -63,10 +67,16 @@ class Opening:
                 return _api.create(self._endpoint, self._key, body, _http.REQUEST_SECONDS)
             except TransportError as error:
                 # Nobody there is an answer; a connection that broke is not.
-                if not left or isinstance(error.__cause__, (ConnectionRefusedError, socket.gaierror)):
+                if not left or isinstance(
+                    error.__cause__, (ConnectionRefusedError, socket.gaierror)
+                ):
                     raise
             except ApiError as error:
-                if not left or error.status not in (408, 429, 502, 503, 504) or error.code == "no_hosts":
+                if (
+                    not left
+                    or error.status not in (408, 429, 502, 503, 504)
+                    or error.code == "no_hosts"
+                ):
                     raise
             time.sleep(_PAUSE_SECONDS * (_TRIES - left))
         raise AssertionError("the last try returns or raises")

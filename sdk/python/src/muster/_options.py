@@ -90,7 +90,9 @@ def _whole(what: str, value: Any, least: int) -> int:
 
 def _image(image: Any) -> str:
     if not isinstance(image, str):
-        raise UsageTypeError(f"image must be a str such as 'muster/python:3.11', not {_kind(image)}")
+        raise UsageTypeError(
+            f"image must be a str such as 'muster/python:3.11', not {_kind(image)}"
+        )
     if not image.strip():
         raise UsageValueError("image must not be empty")
     return image
@@ -118,7 +120,9 @@ def _env(env: Any) -> dict[str, str]:
                 raise UsageTypeError(f"env: a name to forward must be a str, not {_kind(name)}")
         missing = [name for name in names if name not in os.environ]
         if missing:
-            raise UsageValueError(f"env: not set here, so not to be forwarded: {', '.join(missing)}")
+            raise UsageValueError(
+                f"env: not set here, so not to be forwarded: {', '.join(missing)}"
+            )
         pairs = {name: os.environ[name] for name in names}
     for name, value in pairs.items():
         if not isinstance(name, str) or not isinstance(value, str):

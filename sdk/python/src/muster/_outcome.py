@@ -120,7 +120,10 @@ def failure(index: int, attempt: int, said: dict[str, Any], call_id: str) -> Inp
         return InputTimeout(message, timeout_seconds=seconds, **common)
     if code == "too_large":
         return ValueTooLarge(
-            message, limit_bytes=said.get("limit_bytes"), size_bytes=said.get("size_bytes"), **common
+            message,
+            limit_bytes=said.get("limit_bytes"),
+            size_bytes=said.get("size_bytes"),
+            **common,
         )
     if code == "lost":
         return HostLost(message, **common)
@@ -144,7 +147,8 @@ def _unreadable(index: int, error: Exception) -> MusterError:
     if isinstance(error, MusterError):
         return error
     made = PicklingError(
-        f"the output of input {index} cannot be rebuilt here: {type(error).__name__}: {error}", index=index
+        f"the output of input {index} cannot be rebuilt here: {type(error).__name__}: {error}",
+        index=index,
     )
     made.__cause__ = error
     return made
@@ -163,5 +167,3 @@ def _signal_name(number: int) -> str:
         return f"signal {number} ({signal.Signals(number).name})"
     except ValueError:
         return f"signal {number}"
-
-

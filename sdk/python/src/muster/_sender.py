@@ -74,7 +74,11 @@ class Sender:
                 if self._stopped.is_set() or (isinstance(error, ApiError) and error.code in _OVER):
                     self._queue.stop()
                     return False
-                passing = not isinstance(error, ApiError) or error.status >= 500 or error.status in (408, 429)
+                passing = (
+                    not isinstance(error, ApiError)
+                    or error.status >= 500
+                    or error.status in (408, 429)
+                )
                 if not passing or time.monotonic() > give_up:
                     raise
                 # A slow answer is no loss: the time counts from the first failure in a row.

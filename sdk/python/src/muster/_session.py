@@ -56,7 +56,12 @@ class Session:
     """See the module."""
 
     def __init__(
-        self, endpoint: Endpoint, options: Options, function: bytes, display: Display, collector: Collector
+        self,
+        endpoint: Endpoint,
+        options: Options,
+        function: bytes,
+        display: Display,
+        collector: Collector,
     ) -> None:
         self.options = options
         self.display = display
@@ -125,7 +130,11 @@ class Session:
         """Create the call and go on in other threads. False if there were no inputs, and so no call."""
         self._claimed = True
         begun = time.monotonic()
-        if inputs.plain and inputs.pump(self.queue, lambda: self._large(begun)) and not self.queue.count:
+        if (
+            inputs.plain
+            and inputs.pump(self.queue, lambda: self._large(begun))
+            and not self.queue.count
+        ):
             return False
         whole = self._begin()
         self._in_thread(self._read)
@@ -184,7 +193,9 @@ class Session:
         """Tell the gateway that this client is alive though it does not read."""
         if self._stream is not None:
             with contextlib.suppress(Exception):
-                _api.events(self._endpoint, self.call_id or "", self._stream.last).connection.close()
+                _api.events(
+                    self._endpoint, self.call_id or "", self._stream.last
+                ).connection.close()
 
     def _finish(self) -> None:
         self.finished.set()
@@ -304,13 +315,17 @@ class Session:
         self.display.flush()
         arrived, self._arrived = self._arrived, []
         for first, attempt, outputs in arrived:
-            if self._loader is not None and self._collector.add(self._loader, first, attempt, outputs):
+            if self._loader is not None and self._collector.add(
+                self._loader, first, attempt, outputs
+            ):
                 self.queue.stop()
                 self._stop_at = self._stop_at or time.monotonic() + _STOP_SECONDS
 
     def patience(self) -> float | None:
         if self._stop_at is not None:
-            return max(min(self.display.patience or _STOP_SECONDS, self._stop_at - time.monotonic()), 0.0)
+            return max(
+                min(self.display.patience or _STOP_SECONDS, self._stop_at - time.monotonic()), 0.0
+            )
         return self.display.patience
 
     def tick(self) -> bool:

@@ -86,11 +86,15 @@ class Spinner:
         parts = [f"{frame} {self._name} {done}/{'?' if total is None else total}"]
         workers, hosts = said.get("workers") or 0, said.get("hosts") or 0
         if workers:
-            parts.append(_count(workers, "worker") + (f" on {_count(hosts, 'host')}" if hosts else ""))
+            parts.append(
+                _count(workers, "worker") + (f" on {_count(hosts, 'host')}" if hosts else "")
+            )
         waiting = said.get("waiting")
         if waiting:
             text = str(waiting)
-            parts.append(text if text.startswith(("waiting", "starting", "pulling")) else f"waiting: {text}")
+            parts.append(
+                text if text.startswith(("waiting", "starting", "pulling")) else f"waiting: {text}"
+            )
         elif not workers and not done:
             parts.append("starting")
         parts.append(_elapsed(elapsed))

@@ -53,7 +53,9 @@ class _Lost(Exception):
 class Stream:
     """Reads the events of one call into a sink, in the thread that calls `run`."""
 
-    def __init__(self, endpoint: Endpoint, call_id: str, sink: Sink, body: Body | None = None) -> None:
+    def __init__(
+        self, endpoint: Endpoint, call_id: str, sink: Sink, body: Body | None = None
+    ) -> None:
         self.last = 0
         self._endpoint = endpoint
         self._call_id = call_id
