@@ -13,8 +13,6 @@ pub struct Answers {
     sent: u64,
     /// One past the last input of the batch.
     end: u64,
-    epoch: u64,
-    seen: usize,
 }
 
 impl Answers {
@@ -53,16 +51,6 @@ impl Answers {
         let new = index == self.next;
         self.next = self.next.max(index + 1);
         Ok(new)
-    }
-
-    /// Epoch of pending, and how many of its bytes were taken.
-    pub fn pending(&self) -> (u64, usize) {
-        (self.epoch, self.seen)
-    }
-
-    /// Pending was taken up to here.
-    pub fn took_pending(&mut self, epoch: u64, seen: usize) {
-        (self.epoch, self.seen) = (epoch, seen);
     }
 }
 

@@ -185,21 +185,14 @@ impl Runner {
 
     /// Looks for records that the runner has not sent yet.
     fn look(&mut self, news: &mut News) -> Result<(), RunnerError> {
-        let (epoch, seen) = self.answers.pending();
-        if let Some(pending) = self.page.pending(epoch, seen) {
-            let total = pending.bytes.len();
-            let mut bytes = Bytes::from(pending.bytes);
-            let mut taken = 0;
-            // Records that make no sense are left: the channel will bring better ones, or an error.
-            while let Ok(Some(record)) = Record::take(&mut bytes) {
-                match self.answers.in_pending(record.index) {
-                    Ok(true) => self.record(record, news)?,
-                    Ok(false) => {}
-                    Err(_) => break,
-                }
-                taken = total - bytes.len();
+        let mut bytes = Bytes::from(self.page.pending().unwrap_or_default());
+        // Records that make no sense are left: the channel will bring better ones, or an error.
+        while let Ok(Some(record)) = Record::take(&mut bytes) {
+            match self.answers.in_pending(record.index) {
+                Ok(true) => self.record(record, news)?,
+                Ok(false) => {}
+                Err(_) => break,
             }
-            self.answers.took_pending(pending.epoch, pending.from + taken);
         }
         self.looks.looked();
         self.attribute(news);

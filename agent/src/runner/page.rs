@@ -26,17 +26,6 @@ pub struct Running {
     pub index: Option<u64>,
 }
 
-/// Records of the pending area that were not seen before.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Pending {
-    /// The epoch they belong to.
-    pub epoch: u64,
-    /// Where in the pending area they begin.
-    pub from: usize,
-    /// The records, one after another.
-    pub bytes: Vec<u8>,
-}
-
 /// One runner's page.
 #[derive(Debug)]
 pub struct Page {
@@ -85,35 +74,30 @@ impl Page {
         None
     }
 
-    /// The records in pending, without the first `seen` bytes if the epoch is still `epoch`; `None` when there are none or
-    /// no consistent look was possible.
-    pub fn pending(&self, epoch: u64, seen: usize) -> Option<Pending> {
+    /// The records in pending, one after another: all of them, for where new ones begin cannot be known for sure while the
+    /// runner empties it. `None` when there are none or no consistent look was possible.
+    pub fn pending(&self) -> Option<Vec<u8>> {
         for _ in 0..TRIES {
-            let now = self.read(at::PENDING_EPOCH);
+            let epoch = self.read(at::PENDING_EPOCH);
             let len = usize::try_from(self.read(at::PENDING_LEN)).ok()?;
-            let from = if now == epoch { seen } else { 0 };
-            if len > at::SIZE - at::PENDING || len <= from {
+            if len == 0 || len > at::SIZE - at::PENDING {
                 return None;
             }
-            let bytes = self.copy(at::PENDING + from, len - from);
-            if self.read(at::PENDING_EPOCH) == now {
-                return Some(Pending { epoch: now, from, bytes });
+            let bytes = self.copy(at::PENDING, len);
+            if self.read(at::PENDING_EPOCH) == epoch {
+                return Some(bytes);
             }
         }
         None
     }
 
     fn copy(&self, offset: usize, len: usize) -> Vec<u8> {
-        let first = offset & !7;
-        let mut bytes = Vec::with_capacity(len + 16);
-        let mut word = first;
-        while word < offset + len {
+        let mut bytes = Vec::with_capacity(len + 8);
+        for word in (offset..offset + len).step_by(8) {
             bytes.extend_from_slice(&self.word(word).load(Ordering::Relaxed).to_ne_bytes());
-            word += 8;
         }
         // Orders these loads before the second look at the epoch.
         std::sync::atomic::fence(Ordering::SeqCst);
-        bytes.drain(..offset - first);
         bytes.truncate(len);
         bytes
     }
@@ -123,7 +107,7 @@ impl Page {
     }
 
     fn word(&self, offset: usize) -> &AtomicU64 {
-        assert!(offset.is_multiple_of(8) && offset + 8 <= at::SIZE, "offsets are inside the page");
+        assert!(offset % 8 == 0 && offset + 8 <= at::SIZE, "offsets are inside the page");
         // SAFETY: the map is `SIZE` bytes long for as long as `self` lives (the file is sealed against shrinking, so no
         // access can fault), it begins at a page boundary and `offset` is a multiple of 8 (alignment), the assertion keeps
         // the word inside, and all accesses of ours are atomic. The other process is no Rust code; whatever it writes, a
@@ -171,17 +155,18 @@ mod tests {
     }
 
     #[test]
-    fn pending_gives_only_what_is_new_and_believes_no_length() {
+    fn pending_is_copied_and_no_length_is_believed() {
         let (page, file) = page();
+        assert_eq!(page.pending(), None);
         file.write_all_at(b"0123456789abc", at::PENDING as u64).expect("write");
         put(&file, at::PENDING_LEN, 13);
-        let new = page.pending(0, 3).expect("there is more");
-        assert_eq!((new.from, &new.bytes[..]), (3, &b"3456789abc"[..]));
-        assert_eq!(page.pending(0, 13), None);
-        put(&file, at::PENDING_EPOCH, 1);
-        assert_eq!(page.pending(0, 13).expect("a new epoch").bytes.len(), 13);
-        put(&file, at::PENDING_LEN, u64::MAX);
-        assert_eq!(page.pending(0, 0), None);
+        assert_eq!(page.pending().as_deref(), Some(&b"0123456789abc"[..]));
+        put(&file, at::PENDING_LEN, (at::SIZE - at::PENDING) as u64);
+        assert_eq!(page.pending().map(|bytes| bytes.len()), Some(at::SIZE - at::PENDING));
+        for len in [(at::SIZE - at::PENDING + 1) as u64, u64::MAX] {
+            put(&file, at::PENDING_LEN, len);
+            assert_eq!(page.pending(), None);
+        }
     }
 
     #[test]

@@ -1,0 +1,102 @@
+//! Pure: how many inputs the gateway is asked for.
+//!
+//! Enough that no worker waits for the network, few enough that other hosts are not robbed: about 200 ms of work, and never
+//! more than a bounded number of bytes.
+
+use std::time::Duration;
+
+use super::batching::Pace;
+
+/// How much work is kept here.
+const AHEAD: Duration = Duration::from_millis(200);
+/// Inputs per worker that takes inputs, however slow they are: one runs, one waits.
+const PER_WORKER: u64 = 2;
+/// Bytes of inputs that were received and not answered.
+const MAX_BYTES: u64 = 32 << 20;
+/// Inputs that were received and not answered.
+const MAX_INPUTS: u64 = 1 << 20;
+
+/// What was asked for, and what came of it; all counted since the call began.
+#[derive(Debug, Default)]
+pub struct Demand {
+    asked: (u64, u64),
+    answered: (u64, u64),
+}
+
+impl Demand {
+    /// Inputs were answered.
+    pub fn answered(&mut self, inputs: usize, bytes: usize) {
+        self.answered.0 += inputs as u64;
+        self.answered.1 += bytes as u64;
+    }
+
+    /// The DEMAND to send, (inputs, bytes), if it is worth a message now.
+    pub fn next(&mut self, starting: usize, running: usize, pace: Pace) -> Option<(u64, u64)> {
+        // One for each that starts, so that it need not wait for its first.
+        let least = PER_WORKER * running as u64 + starting as u64;
+        let ahead = pace.within(AHEAD).unwrap_or(0) as u64 * running as u64;
+        let window = least.max(ahead).min(MAX_INPUTS);
+        let inputs = (self.answered.0 + window).max(self.asked.0);
+        let bytes = (self.answered.1 + MAX_BYTES).max(self.asked.1);
+        let worth = inputs - self.asked.0 > window / 8 || bytes - self.asked.1 >= MAX_BYTES / 8;
+        if window == 0 || !worth {
+            return None;
+        }
+        self.asked = (inputs, bytes);
+        Some(self.asked)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pace(took: Duration) -> Pace {
+        let mut pace = Pace::default();
+        pace.observe(1, took);
+        pace
+    }
+
+    #[test]
+    fn nothing_is_asked_for_without_workers() {
+        assert_eq!(Demand::default().next(0, 0, Pace::default()), None);
+    }
+
+    #[test]
+    fn starting_workers_ask_for_one_each_and_running_ones_for_two() {
+        let mut demand = Demand::default();
+        assert_eq!(demand.next(3, 0, Pace::default()), Some((3, 32 << 20)));
+        assert_eq!(demand.next(3, 0, Pace::default()), None);
+        assert_eq!(demand.next(0, 3, Pace::default()), Some((6, 32 << 20)));
+    }
+
+    #[test]
+    fn slow_inputs_are_asked_for_one_by_one() {
+        let mut demand = Demand::default();
+        let slow = pace(Duration::from_secs(1));
+        assert_eq!(demand.next(0, 2, slow), Some((4, 32 << 20)));
+        demand.answered(1, 10);
+        assert_eq!(demand.next(0, 2, slow).map(|asked| asked.0), Some(5));
+    }
+
+    #[test]
+    fn fast_inputs_are_asked_for_200_ms_ahead_and_not_in_tiny_steps() {
+        let mut demand = Demand::default();
+        let fast = pace(Duration::from_micros(100));
+        let asked = demand.next(0, 2, fast).expect("workers run").0;
+        assert!((3_900..=4_000).contains(&asked), "{asked}");
+        demand.answered(10, 100);
+        assert_eq!(demand.next(0, 2, fast), None);
+        demand.answered(1_000, 10_000);
+        assert_eq!(demand.next(0, 2, fast).expect("worth it").0, asked + 1_010);
+    }
+
+    #[test]
+    fn what_was_asked_for_is_never_taken_back() {
+        let mut demand = Demand::default();
+        let before = demand.next(0, 8, pace(Duration::from_micros(10))).expect("workers run");
+        demand.answered(1, 8 << 20);
+        let after = demand.next(0, 1, pace(Duration::from_secs(1))).expect("bytes are free again");
+        assert_eq!((after.0, after.1), (before.0, before.1 + (8 << 20)));
+    }
+}

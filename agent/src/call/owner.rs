@@ -1,0 +1,428 @@
+//! The task that owns a call on this host: inputs in, workers up and down, batches to whoever is idle.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use muster_wire::batch::{Inputs, Status};
+use muster_wire::frame::{Frame, Kind};
+use muster_wire::message::{CallError, CallSpec, WorkerStatus, from_json, json_frame, to_json};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::batching::{self, Pace};
+use super::demand::Demand;
+use super::driver::{Call, Died, Driver, Order, Report};
+use super::intake::{Intake, IntakeError};
+use super::queue::Queue;
+use super::workers::Workers;
+use super::writer::{Closed, Message, Writer};
+use crate::tasks::Tasks;
+
+/// Reports that wait for the owner.
+const REPORTS: usize = 64;
+/// Workers that may die in a row, without having run anything, before the input at the front is charged.
+const PATIENCE: u32 = 3;
+/// Pauses before the next claim after such a death: the first and the longest.
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+const LONGEST_DELAY: Duration = Duration::from_secs(5);
+
+/// Serves one call: `body` is the request, `out` takes the response. A closed `out`, an error of `body` and the stop of
+/// `tasks` cancel the call. Returns when every worker is stopped, or is being stopped by its container.
+pub async fn serve<W, S, E>(
+    workers: W,
+    host: String,
+    tasks: Tasks,
+    body: S,
+    out: mpsc::Sender<Bytes>,
+) where
+    W: Workers,
+    S: Stream<Item = Result<Bytes, E>> + Send + Unpin,
+    E: Display,
+{
+    let (writer, writing) = Writer::new(out.clone());
+    tasks.spawn(writing);
+    let (reports_in, mut reports) = mpsc::channel(REPORTS);
+    let (waiting, _) = watch::channel(None);
+    let mut owner = Owner {
+        workers,
+        host,
+        tasks: tasks.clone(),
+        writer,
+        reports: reports_in,
+        waiting,
+        cancel: CancellationToken::new(),
+        spec: None,
+        opening: Vec::new(),
+        call: None,
+        slots: BTreeMap::new(),
+        ids: 0,
+        wanted: 0,
+        queue: Queue::default(),
+        ended: false,
+        pace: Pace::default(),
+        demand: Demand::default(),
+        deaths: 0,
+        told: WorkerStatus::default(),
+        error: None,
+    };
+    let mut intake = Intake::new(body);
+    let end = tokio::select! {
+        biased;
+        () = tasks.cancelled() => Err(Cancelled::Stopping),
+        () = out.closed() => Err(Cancelled::Closed),
+        end = owner.run(&mut intake, &mut reports) => end,
+    };
+    match end {
+        Ok(()) => owner.writer.end().await,
+        Err(why) => {
+            let call = owner.spec.as_ref().map(|spec| spec.call.as_str());
+            tracing::info!(call, why = &why as &dyn std::error::Error, "call cancelled");
+            owner.cancel.cancel();
+        }
+    }
+    // The response ends now; what follows concerns nobody who reads it.
+    drop(out);
+    for slot in owner.slots.values() {
+        // A driver whose orders are full, or closed, is ending already.
+        let _ = slot.orders.try_send(Order::Stop);
+    }
+    if owner.error.is_some() {
+        owner.cancel.cancel();
+    }
+    drop(owner);
+    while reports.recv().await.is_some() {}
+}
+
+/// Why a call was given up.
+#[derive(Debug, thiserror::Error)]
+enum Cancelled {
+    #[error("the agent stops")]
+    Stopping,
+    #[error("nobody reads the response")]
+    Closed,
+    #[error("the request ended early")]
+    Intake(#[from] IntakeError),
+    #[error("the request is not the protocol")]
+    Wire(#[from] muster_wire::WireError),
+}
+
+impl From<Closed> for Cancelled {
+    fn from(_: Closed) -> Cancelled {
+        Cancelled::Closed
+    }
+}
+
+struct Owner<W> {
+    workers: W,
+    host: String,
+    tasks: Tasks,
+    writer: Writer,
+    reports: mpsc::Sender<(u64, Report)>,
+    /// Why claims wait; the last one to say something is heard.
+    waiting: watch::Sender<Option<String>>,
+    cancel: CancellationToken,
+    spec: Option<CallSpec>,
+    opening: Vec<Frame>,
+    call: Option<Arc<Call>>,
+    slots: BTreeMap<u64, Slot>,
+    ids: u64,
+    wanted: usize,
+    queue: Queue,
+    /// No input will come any more.
+    ended: bool,
+    pace: Pace,
+    demand: Demand,
+    /// Workers in a row that died without having run anything.
+    deaths: u32,
+    told: WorkerStatus,
+    error: Option<CallError>,
+}
+
+struct Slot {
+    orders: mpsc::Sender<Order>,
+    state: State,
+    /// How many inputs its last batch had.
+    last: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Starting,
+    Idle,
+    Busy,
+    /// Busy, and to stop after its batch.
+    Retiring,
+    /// Told to stop.
+    Leaving,
+}
+
+impl<W: Workers> Owner<W> {
+    /// Serves until every input is answered, or the call cannot run here.
+    async fn run<S, E>(
+        &mut self,
+        intake: &mut Intake<S>,
+        reports: &mut mpsc::Receiver<(u64, Report)>,
+    ) -> Result<(), Cancelled>
+    where
+        S: Stream<Item = Result<Bytes, E>> + Unpin,
+        E: Display,
+    {
+        let mut waiting = self.waiting.subscribe();
+        let mut open = true;
+        loop {
+            self.scale();
+            self.hand_out();
+            self.tell().await?;
+            if self.error.is_some() || self.is_finished() {
+                return Ok(());
+            }
+            tokio::select! {
+                biased;
+                report = reports.recv() => {
+                    if let Some((id, report)) = report {
+                        self.on_report(id, report).await?;
+                    }
+                }
+                frame = intake.next(), if open => match frame? {
+                    Some(frame) => {
+                        self.on_frame(frame)?;
+                        // What came together is seen together: a small call starts no worker that it does not need.
+                        while let Some(frame) = intake.next_now()? {
+                            self.on_frame(frame)?;
+                        }
+                    }
+                    None => {
+                        (open, self.ended) = (false, true);
+                        if self.wanted == 0 {
+                            return Ok(());
+                        }
+                    }
+                },
+                // The sender is ours, so it is there.
+                _ = waiting.changed() => {}
+            }
+        }
+    }
+
+    fn on_frame(&mut self, frame: Frame) -> Result<(), Cancelled> {
+        match frame.kind {
+            Kind::Spec => {
+                self.spec = Some(from_json("SPEC", &frame.body)?);
+                self.opening = vec![frame];
+            }
+            Kind::Function => self.opening.push(frame),
+            Kind::Workers => {
+                self.wanted = frame.as_u32()? as usize;
+                let missing = muster_wire::WireError::Malformed {
+                    what: "call",
+                    why: "WORKERS came before SPEC",
+                };
+                let spec = self.spec.clone().ok_or(missing)?;
+                if self.call.is_none() {
+                    let opening = std::mem::take(&mut self.opening);
+                    self.call = Some(Arc::new(Call { spec, opening, host: self.host.clone() }));
+                }
+            }
+            Kind::Inputs => self.queue.push(Inputs::decode(frame.body)?),
+            Kind::InputsEnd => self.ended = true,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn on_report(&mut self, id: u64, report: Report) -> Result<(), Cancelled> {
+        match report {
+            Report::Ready => self.set(id, State::Starting, State::Idle),
+            Report::Answered { inputs, bytes, took } => {
+                self.deaths = 0;
+                self.pace.observe(inputs, took);
+                self.demand.answered(inputs, bytes);
+                self.set(id, State::Busy, State::Idle);
+                self.stop(id, State::Retiring);
+            }
+            Report::Died(died) => {
+                self.slots.remove(&id);
+                self.on_death(died).await?;
+            }
+            Report::Unavailable(error) => {
+                self.slots.remove(&id);
+                if self.count(is_running) == 0 {
+                    self.error = Some(error);
+                } else {
+                    // Those that run go on without it, until the gateway wants more.
+                    self.wanted = self.count(is_active);
+                }
+            }
+            Report::Broken => {
+                self.slots.remove(&id);
+                self.error = Some(CallError {
+                    code: "internal".into(),
+                    message: "the agent failed while it drove a worker".into(),
+                    action: "look at the agent's log on this host".into(),
+                });
+            }
+            Report::Gone => {
+                self.slots.remove(&id);
+            }
+        }
+        Ok(())
+    }
+
+    async fn on_death(&mut self, died: Died) -> Result<(), Cancelled> {
+        self.demand.answered(died.inputs, died.bytes);
+        if died.inputs > 0 {
+            self.deaths = 0;
+        } else {
+            self.deaths += 1;
+        }
+        let Some(mut rest) = died.rest else { return Ok(()) };
+        if self.deaths >= PATIENCE && !died.blamed {
+            self.deaths = 0;
+            let item = to_json(&died.failure);
+            let guilty = rest.split_to(1);
+            let failure = Message::of_output(guilty.first, guilty.attempt, Status::Failure, &item);
+            self.writer.send(failure).await?;
+            self.demand.answered(1, guilty.item_bytes());
+        }
+        self.queue.put_back(rest);
+        Ok(())
+    }
+
+    /// As many workers as are wanted and of use.
+    fn scale(&mut self) {
+        let Some(call) = self.call.clone() else { return };
+        let useful = self.queue.len() + self.count(|state| state == State::Busy);
+        let wanted = if self.ended { self.wanted.min(useful) } else { self.wanted };
+        let active = self.count(is_active);
+        for _ in active..wanted {
+            self.start(call.clone());
+        }
+        for state in [State::Starting, State::Idle, State::Busy] {
+            while self.count(is_active) > wanted {
+                let last = self.slots.iter().rev().find(|(_, slot)| slot.state == state);
+                let Some(id) = last.map(|(id, _)| *id) else { break };
+                if state == State::Busy {
+                    self.set(id, State::Busy, State::Retiring);
+                } else {
+                    self.stop(id, state);
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, call: Arc<Call>) {
+        let (orders, receiver) = mpsc::channel(1);
+        self.ids += 1;
+        let id = self.ids;
+        let delay = match self.deaths {
+            0 => Duration::ZERO,
+            deaths => (FIRST_DELAY * (1 << deaths.min(8))).min(LONGEST_DELAY),
+        };
+        let driver = Driver {
+            call,
+            workers: self.workers.clone(),
+            delay,
+            orders: receiver,
+            reports: self.reports.clone(),
+            id,
+            writer: self.writer.clone(),
+            waiting: self.waiting.clone(),
+            cancel: self.cancel.clone(),
+        };
+        let reports = self.reports.clone();
+        let driving = self.tasks.spawn(driver.drive());
+        self.tasks.spawn(async move {
+            if driving.await.is_err() {
+                // The owner listens until every driver has ended.
+                let _ = reports.send((id, Report::Broken)).await;
+            }
+        });
+        self.slots.insert(id, Slot { orders, state: State::Starting, last: 0 });
+    }
+
+    /// A batch for each worker that has none.
+    fn hand_out(&mut self) {
+        let workers = self.count(is_running);
+        let waiting = self.queue.len();
+        for slot in self.slots.values_mut().filter(|slot| slot.state == State::Idle) {
+            let size = self.pace.batch(slot.last, waiting, workers);
+            let Some(batch) = self.queue.take(size, batching::MAX_BYTES) else { return };
+            slot.last = batch.len();
+            match slot.orders.try_send(Order::Run(batch)) {
+                Ok(()) => slot.state = State::Busy,
+                // It died while it was idle; its report is on the way.
+                Err(mpsc::error::TrySendError::Closed(Order::Run(batch)))
+                | Err(mpsc::error::TrySendError::Full(Order::Run(batch))) => {
+                    slot.state = State::Leaving;
+                    self.queue.put_back(batch);
+                }
+                Err(_) => slot.state = State::Leaving,
+            }
+        }
+    }
+
+    /// DEMAND and WORKER_STATUS, where they have changed.
+    async fn tell(&mut self) -> Result<(), Cancelled> {
+        let starting = self.count(|state| state == State::Starting);
+        let running = self.count(is_running);
+        if !self.ended
+            && let Some((inputs, bytes)) = self.demand.next(starting, running, self.pace)
+        {
+            self.writer.send(Message::of(&Frame::demand(inputs, bytes))).await?;
+        }
+        let idle = running == 0 && starting > 0;
+        let status = WorkerStatus {
+            starting: starting as u32,
+            running: running as u32,
+            waiting: if idle { self.waiting.borrow().clone() } else { None },
+            error: self.error.clone(),
+        };
+        if status != self.told {
+            self.writer.send(Message::of(&json_frame(Kind::WorkerStatus, &status))).await?;
+            self.told = status;
+        }
+        Ok(())
+    }
+
+    fn is_finished(&self) -> bool {
+        let busy = self.count(|state| matches!(state, State::Busy | State::Retiring));
+        self.ended && self.queue.is_empty() && busy == 0
+    }
+
+    fn count(&self, of: impl Fn(State) -> bool) -> usize {
+        self.slots.values().filter(|slot| of(slot.state)).count()
+    }
+
+    fn set(&mut self, id: u64, from: State, to: State) {
+        if let Some(slot) = self.slots.get_mut(&id)
+            && slot.state == from
+        {
+            slot.state = to;
+        }
+    }
+
+    /// Tells a worker in this state to stop.
+    fn stop(&mut self, id: u64, state: State) {
+        if let Some(slot) = self.slots.get_mut(&id)
+            && slot.state == state
+        {
+            slot.state = State::Leaving;
+            // Full or closed: it is ending already.
+            let _ = slot.orders.try_send(Order::Stop);
+        }
+    }
+}
+
+/// Counts against what is wanted.
+fn is_active(state: State) -> bool {
+    matches!(state, State::Starting | State::Idle | State::Busy)
+}
+
+/// Takes inputs, or runs some.
+fn is_running(state: State) -> bool {
+    matches!(state, State::Idle | State::Busy | State::Retiring)
+}

@@ -1,0 +1,200 @@
+//! The response of a call: one task that joins small frames and is the only one to write.
+//!
+//! What has piled up while the last chunk was being taken goes out as one chunk. A lone frame goes out at once; only when
+//! many small chunks went out within a moment does the next wait for company: 4 KiB or the end of the moment.
+
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use muster_wire::batch::{OutputsBuilder, Status};
+use muster_wire::frame::{Frame, HEADER, Kind, header};
+use muster_wire::print::Print;
+use muster_wire::results::Record;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+
+use crate::runner::{News, Printed};
+
+/// Messages from drivers that wait to be written.
+const INBOX: usize = 8;
+/// A chunk below this is small, in bytes.
+const SMALL: usize = 4 << 10;
+/// A chunk that is at least this is not joined any further, in bytes.
+const FULL: usize = 64 << 10;
+/// Bytes that are not worth copying: they go out as they are.
+const LARGE: usize = 32 << 10;
+/// A moment, and how many small chunks may go out within it.
+const MOMENT: Duration = Duration::from_millis(5);
+const SMALL_CHUNKS: u32 = 16;
+/// Bytes of outputs in one frame, unless a single output has more.
+const MAX_OUTPUTS: usize = 4 << 20;
+
+/// Bytes for the response, in order.
+#[derive(Debug, Default)]
+pub struct Message {
+    parts: Vec<Bytes>,
+    small: BytesMut,
+}
+
+/// Sends messages to the writer.
+#[derive(Debug, Clone)]
+pub struct Writer(mpsc::Sender<Option<Message>>);
+
+/// The response cannot be written any more: nobody reads it.
+#[derive(Debug)]
+pub struct Closed;
+
+impl Message {
+    /// A message of one frame.
+    pub fn of(frame: &Frame) -> Message {
+        let mut message = Message::default();
+        frame.encode(&mut message.small);
+        message
+    }
+
+    /// What a runner did, prints before outputs.
+    pub fn of_news(news: News, attempt: u32) -> Message {
+        let mut message = Message::default();
+        for Printed { index, stream, bytes } in news.prints {
+            Print { index, attempt, stream, bytes }.to_frame().encode(&mut message.small);
+        }
+        let mut builder: Option<OutputsBuilder> = None;
+        for record in news.records {
+            if record.item.len() >= LARGE {
+                message.outputs(builder.take());
+                message.large_output(record, attempt);
+                continue;
+            }
+            let outputs = builder.get_or_insert_with(|| OutputsBuilder::new(record.index, attempt));
+            outputs.push(record.status, &record.item);
+            if outputs.item_bytes() >= MAX_OUTPUTS {
+                message.outputs(builder.take());
+            }
+        }
+        message.outputs(builder);
+        message
+    }
+
+    /// An output of ours.
+    pub fn of_output(index: u64, attempt: u32, status: Status, item: &[u8]) -> Message {
+        let mut builder = OutputsBuilder::new(index, attempt);
+        builder.push(status, item);
+        Message::of(&builder.finish().to_frame())
+    }
+
+    fn outputs(&mut self, builder: Option<OutputsBuilder>) {
+        if let Some(builder) = builder {
+            builder.finish().to_frame().encode(&mut self.small);
+        }
+    }
+
+    /// An OUTPUTS frame of one output, its item uncopied.
+    fn large_output(&mut self, record: Record, attempt: u32) {
+        const FIXED: usize = 16 + 4 + 1;
+        self.small.reserve(HEADER + FIXED);
+        self.small.put_slice(&header(Kind::Outputs, 0, FIXED + record.item.len()));
+        self.small.put_u64_le(record.index);
+        self.small.put_u32_le(attempt);
+        self.small.put_u32_le(1);
+        self.small.put_u32_le(record.item.len() as u32);
+        self.small.put_u8(record.status as u8);
+        self.parts.push(self.small.split().freeze());
+        self.parts.push(record.item);
+    }
+
+    fn into_parts(mut self) -> Vec<Bytes> {
+        if !self.small.is_empty() {
+            self.parts.push(self.small.freeze());
+        }
+        self.parts
+    }
+}
+
+impl Writer {
+    /// A writer, and what has to run for it to write into `out`.
+    pub fn new(out: mpsc::Sender<Bytes>) -> (Writer, impl Future<Output = ()> + Send) {
+        let (sender, inbox) = mpsc::channel(INBOX);
+        (Writer(sender), write(inbox, out))
+    }
+
+    /// Hands a message over; waits while the reader is slow.
+    pub async fn send(&self, message: Message) -> Result<(), Closed> {
+        self.0.send(Some(message)).await.map_err(|_| Closed)
+    }
+
+    /// Ends the response after all that was sent.
+    pub async fn end(&self) {
+        // Nobody reads: the response has ended already.
+        let _ = self.0.send(None).await;
+    }
+}
+
+async fn write(mut inbox: mpsc::Receiver<Option<Message>>, out: mpsc::Sender<Bytes>) {
+    let mut joined = BytesMut::new();
+    let mut moment = Moment { until: Instant::now(), small: 0 };
+    loop {
+        let mut next = if joined.is_empty() { inbox.recv().await.flatten() } else { None };
+        if joined.is_empty() && next.is_none() {
+            return;
+        }
+        let mut ended = false;
+        loop {
+            if let Some(message) = next.take() {
+                for part in message.into_parts() {
+                    if part.len() < LARGE {
+                        joined.put_slice(&part);
+                        continue;
+                    }
+                    if !joined.is_empty() && out.send(joined.split().freeze()).await.is_err() {
+                        return;
+                    }
+                    if out.send(part).await.is_err() {
+                        return;
+                    }
+                }
+            }
+            if joined.len() >= FULL {
+                break;
+            }
+            let more = match inbox.try_recv() {
+                Ok(more) => Some(more),
+                Err(_) if joined.is_empty() || joined.len() >= SMALL => None,
+                Err(_) => match moment.pause(Instant::now()) {
+                    Some(until) => timeout_at(until, inbox.recv()).await.ok().map(Option::flatten),
+                    None => None,
+                },
+            };
+            match more {
+                Some(Some(message)) => next = Some(message),
+                Some(None) => {
+                    ended = true;
+                    break;
+                }
+                None => break,
+            }
+        }
+        if !joined.is_empty() && out.send(joined.split().freeze()).await.is_err() {
+            return;
+        }
+        if ended {
+            return;
+        }
+    }
+}
+
+/// Counts the small chunks of a moment.
+struct Moment {
+    until: Instant,
+    small: u32,
+}
+
+impl Moment {
+    /// Until when a small chunk has to wait, if at all.
+    fn pause(&mut self, now: Instant) -> Option<Instant> {
+        if now >= self.until {
+            *self = Moment { until: now + MOMENT, small: 0 };
+        }
+        self.small += 1;
+        (self.small > SMALL_CHUNKS).then_some(self.until)
+    }
+}
