@@ -31,12 +31,18 @@ may_be_root() {
     have sudo && { sudo -n true 2>/dev/null || [ -t 0 ]; }
 }
 
-# Runs a command as root. Variables it needs are passed on explicitly: sudo clears the environment.
+# Runs a command as root. Variables it may need are passed on explicitly: sudo clears the environment.
 as_root() {
+    local name kept=()
     if [ "$(id -u)" = 0 ]; then
         "$@"
     elif have sudo; then
-        sudo env "PATH=$PATH" ${DOCKER_HOST:+"DOCKER_HOST=$DOCKER_HOST"} "$@"
+        for name in PATH DOCKER_HOST CI RUST_LOG "${!MUSTER_@}"; do
+            # A secret has no place on a command line, where everybody on the machine can read it.
+            case $name in *_TOKEN) continue ;; esac
+            [ -z "${!name-}" ] || kept+=("$name=${!name}")
+        done
+        sudo env "${kept[@]}" "$@"
     else
         die "this step needs root: run it as root, or install sudo ($*)"
     fi

@@ -5,21 +5,21 @@
 #   scripts/up.sh
 #
 # In the state folder (MUSTER_STATE_DIR, else ~/.local/state/muster): service.json (where clients find the service),
-# join.json (where agents do), and a pid file and a log for each of the two. MUSTER_LISTEN is the gateway's address;
-# without it a free port is taken, the usual one if it can be. MUSTER_AGENT_FLAGS are added to the agent's.
+# join.json (where agents do), and a pid file and a log for each of the two. Settings reach both by their variables
+# (MUSTER_GATEWAY_..., MUSTER_AGENT_...). Without MUSTER_GATEWAY_LISTEN the usual port is used, or any where it is taken.
 
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
-usual_port=7117
+usual_port=8470
 patience=60
-agent_host=${MUSTER_HOST_NAME:-$(uname -n)}
+agent_host=${MUSTER_AGENT_HOST_NAME:-$(uname -n)}
 
 port_is_free() { ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 listen_address() {
-    if [ -n "${MUSTER_LISTEN-}" ]; then
-        echo "$MUSTER_LISTEN"
+    if [ -n "${MUSTER_GATEWAY_LISTEN-}" ]; then
+        echo "$MUSTER_GATEWAY_LISTEN"
     elif port_is_free "$usual_port"; then
         echo "127.0.0.1:$usual_port"
     else
@@ -50,13 +50,10 @@ start_gateway() {
 }
 
 start_agent() {
-    local flags=()
     if is_running "$state_dir/agent.pid" muster-agent; then return; fi
     say "service: starting the agent (as root: it works with cgroups, iptables and the engine)"
-    read -ra flags <<<"${MUSTER_AGENT_FLAGS-}"
     daemon agent as_root "$release_dir/muster-agent" --join-file "$state_dir/join.json" \
-        --runner-dir "$root/build/runner" --state-dir "/run/muster-agent/$agent_host" --host-name "$agent_host" \
-        ${flags[@]+"${flags[@]}"}
+        --runner-dir "$root/build/runner" --state-dir "/run/muster-agent/$agent_host" --host-name "$agent_host"
     wait_until "$patience" has_spoken agent "" || give_up agent gateway
 }
 
