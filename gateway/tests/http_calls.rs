@@ -4,14 +4,21 @@ mod support;
 
 use bytes::Bytes;
 use futures_util::stream;
+use http::{Request, StatusCode, Version};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use muster_wire::batch::{Inputs, Outputs, Status};
 use muster_wire::frame::{Frame, Kind};
 use muster_wire::message::ExceptionHead;
 use serde_json::{Value, json};
 use support::client::{Answer, Client};
 use support::fake_agent::{Act, Input, echo};
-use support::{Gateway, until};
+use support::{DEADLINE, Gateway, until};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 const FRAMES: &str = "application/vnd.muster.frames";
 const NDJSON: &str = "application/x-ndjson";
@@ -436,4 +443,50 @@ async fn bodies_that_make_no_sense_make_no_call() {
     let long = Bytes::from_static(&[255; 16]);
     refused(post().header("content-type", FRAMES).body(long), 413, "too_large").await;
     assert!(gateway.calls.list().is_empty());
+}
+
+#[tokio::test]
+async fn many_calls_share_one_http2_connection() {
+    let (gateway, _agent) = Gateway::with_host(echo).await;
+    let stream = TcpStream::connect(gateway.address).await.expect("a connection");
+    let (sender, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("a handshake");
+    tokio::spawn(connection);
+    let mut running = JoinSet::new();
+    for n in 0..20 {
+        let mut sender = sender.clone();
+        let request = Request::post(format!("http://{}/v1/calls", gateway.address))
+            .header("authorization", format!("Bearer {}", gateway.tokens.client))
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(echo_call(json!([n])).to_string())))
+            .expect("a request");
+        running.spawn(async move {
+            let answer = sender.send_request(request).await.expect("an answer");
+            assert_eq!((answer.status(), answer.version()), (StatusCode::OK, Version::HTTP_2));
+            let body = answer.into_body().collect().await.expect("a whole body").to_bytes();
+            let text = String::from_utf8(body.to_vec()).expect("text");
+            assert!(text.contains(&format!("\"value\":{n}}}")), "{text}");
+            assert!(text.trim_end().lines().last().expect("lines").contains("\"succeeded\""));
+        });
+    }
+    let all = timeout(DEADLINE, async {
+        while let Some(ended) = running.join_next().await {
+            ended.expect("no panic");
+        }
+    });
+    all.await.expect("all calls end in time");
+}
+
+#[tokio::test]
+async fn a_slow_reader_gets_every_event_in_the_end() {
+    let (gateway, _agent) = Gateway::with_host(print_and_echo).await;
+    let list: Vec<u32> = (0..20_000).collect();
+    let body = echo_call(json!(list));
+    let mut answer = gateway.client().post("/v1/calls").json(&body).send().await;
+    let call = gateway.calls.get(&answer.call()).expect("the call");
+    until("the call ends though nobody reads", || call.record().state.is_end()).await;
+    let events = answer.events().await;
+    assert_eq!(seqs(&events), (1..=events.len() as u64).collect::<Vec<_>>());
+    let values: Vec<Value> = outputs(&events).into_iter().map(|(_, value)| value).collect();
+    assert_eq!(json!(values), json!(list));
 }

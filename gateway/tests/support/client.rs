@@ -101,6 +101,7 @@ impl Asking {
 
     async fn sent(self) -> Answer {
         let stream = TcpStream::connect(self.client.address).await.expect("a connection");
+        stream.set_nodelay(true).expect("an option");
         let (mut sender, connection) =
             http1::handshake::<_, Body>(TokioIo::new(stream)).await.expect("a handshake");
         tokio::spawn(connection.with_upgrades());

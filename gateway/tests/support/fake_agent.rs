@@ -78,6 +78,7 @@ impl FakeAgent {
         behaviour: impl Behaviour,
     ) -> Result<FakeAgent, StatusCode> {
         let stream = TcpStream::connect(gateway).await.expect("a connection");
+        stream.set_nodelay(true).expect("an option");
         let (mut sender, connection) =
             http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await.expect("a handshake");
         tokio::spawn(connection.with_upgrades());
