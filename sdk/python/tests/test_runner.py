@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
+
 from fake_agent import DEADLINE, Agent, Result
 from muster import _payload, _wire
 

@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, List, Tuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from muster import _wire
 
 VECTORS = Path(__file__).resolve().parents[2] / "wire" / "vectors"
@@ -115,9 +116,7 @@ def test_inputs_survive_the_wire(first: int, found: List[bytes], attempt: int) -
 
 
 @given(numbers, st.lists(st.tuples(st.integers(0, 2), st.binary(max_size=50))), attempts)
-def test_outputs_survive_the_wire(
-    first: int, found: List[Tuple[int, bytes]], attempt: int
-) -> None:
+def test_outputs_survive_the_wire(first: int, found: List[Tuple[int, bytes]], attempt: int) -> None:
     body = _wire.outputs_frame(first, attempt, found)[16:]
     assert _wire.decode_outputs(body) == (first, attempt, found)
 

@@ -36,7 +36,9 @@ def load_exception(
         with suppress(Exception):
             nodes = pickle.loads(detail)["nodes"]
     if not nodes:
-        nodes = [{"qualname": head["type"], "module": head.get("module"), "message": head["message"]}]
+        nodes = [
+            {"qualname": head["type"], "module": head.get("module"), "message": head["message"]}
+        ]
     nodes[0]["traceback"] = head.get("traceback", "")
     built = _Rebuild(nodes, context)
     error = built.root()

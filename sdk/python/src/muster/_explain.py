@@ -173,5 +173,3 @@ def _short(key: Any) -> str:
     except Exception:
         return "..."
     return text if len(text) <= 60 else text[:57] + "..."
-
-

@@ -2,8 +2,8 @@
 
 A module is *local* when its file is neither in the standard library nor in a site-packages folder: the modules beside
 a script, a project's package, an editable install. Functions and classes of local modules are pickled by reference, so
-the modules go along as files: every one this process has loaded, and those that their imports, or the
-function's, name and that are not loaded yet. A regular package goes whole (Python files, extension modules and small data files).
+the modules go along as files: every one this process has loaded, and those that their imports, or the function's, name
+and that are not loaded yet. A regular package goes whole: Python files, extension modules and small data files.
 
 A second call must cost little, so all that is found is remembered: modules are classified once, files are read
 again only when their size or time changed, folders are listed again only when theirs did.
@@ -172,27 +172,18 @@ class Modules:
         top = parts[0]
         if top in _STDLIB_NAMES or top in _OWN:
             return
-        path: Optional[List[str]] = None
+        file, folders = _find_top(top)
         for depth in range(1, len(parts) + 1):
+            if depth > 1:
+                # Only inside namespace packages: a regular one travels whole.
+                file, folders = _find_inside(parts[depth - 1], folders)
             dotted = ".".join(parts[:depth])
             if dotted in self._resolved:
                 return
-            try:
-                if path is None:
-                    spec = importlib.util.find_spec(dotted)
-                else:
-                    spec = importlib.machinery.PathFinder.find_spec(dotted, path)
-            except (ImportError, AttributeError, ValueError):
-                spec = None
-            if spec is None:
-                return
-            if spec.origin is not None and spec.origin not in ("namespace", "built-in", "frozen"):
+            if file is not None:
                 self._resolved.add(dotted)
-                if is_local(spec.origin) and os.path.isfile(spec.origin):
-                    self._add(dotted, os.path.abspath(spec.origin))
-                return
-            path = list(spec.submodule_search_locations or ())
-            if not path:
+                if is_local(file):
+                    self._add(dotted, os.path.abspath(file))
                 return
 
     # Their files
@@ -245,6 +236,29 @@ class Modules:
             listing.append(entry)
         encoded = json.dumps(listing, separators=(",", ":")).encode("utf-8", "surrogateescape")
         return Archive(encoded, b"".join(contents.values()), contents)
+
+
+def _find_top(name: str) -> Tuple[Optional[str], List[str]]:
+    """The file of a top-level module, or the folders of a namespace package, found without importing it."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except Exception:  # finders are anybody's code
+        return None, []
+    if spec is None:
+        return None, []
+    if spec.origin is not None and os.path.isfile(spec.origin):
+        return spec.origin, []
+    return None, list(spec.submodule_search_locations or ())
+
+
+def _find_inside(name: str, folders: List[str]) -> Tuple[Optional[str], List[str]]:
+    """The same for a module in a namespace package."""
+    inside = [os.path.join(folder, name) for folder in folders]
+    for path in inside:
+        for end in (f"{os.sep}__init__.py", ".py", *_EXTENSIONS):
+            if os.path.isfile(path + end):
+                return path + end, []
+    return None, [path for path in inside if os.path.isdir(path)]
 
 
 def _up(folder: str, count: int) -> List[str]:

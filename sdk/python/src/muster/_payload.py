@@ -109,11 +109,23 @@ def dump_function(function: Callable[[Any], Any]) -> bytes:
         pickled = file.getvalue()
         codes = pickler.codes
         archive = _modules.archive(codes)
-        sources = [(name, text) for name in {code.co_filename for code in codes} if (text := _source(name))]
+        sources = [
+            (name, text) for name in {code.co_filename for code in codes} if (text := _source(name))
+        ]
     listing = json.dumps([{"file": name, "len": len(text)} for name, text in sources]).encode()
-    header = b'{"modules":%b,"sources":%b,"function_len":%d}' % (archive.listing, listing, len(pickled))
+    header = b'{"modules":%b,"sources":%b,"function_len":%d}' % (
+        archive.listing,
+        listing,
+        len(pickled),
+    )
     return b"".join(
-        (struct.pack("<I", len(header)), header, archive.content, *[text for _, text in sources], pickled)
+        (
+            struct.pack("<I", len(header)),
+            header,
+            archive.content,
+            *[text for _, text in sources],
+            pickled,
+        )
     )
 
 

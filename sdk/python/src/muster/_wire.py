@@ -110,7 +110,9 @@ class Decoder:
         while len(buffer) >= HEADER.size:
             length, kind, seq = HEADER.unpack_from(buffer)
             if length > self._limit:
-                raise WireError("too_long", f"a frame of {length} bytes is over the limit of {self._limit}")
+                raise WireError(
+                    "too_long", f"a frame of {length} bytes is over the limit of {self._limit}"
+                )
             known = kind in _KINDS
             if not known and kind < 128:
                 raise WireError("unknown_kind", f"unknown frame kind {kind}")

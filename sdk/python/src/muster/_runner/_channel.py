@@ -93,7 +93,9 @@ class Channel:
             self.words[PENDING_LEN] = 0
             self.words[PENDING_EPOCH] += 1
 
-    def send_record(self, index: int, out_end: int, err_end: int, status: int, item: Buffer) -> None:
+    def send_record(
+        self, index: int, out_end: int, err_end: int, status: int, item: Buffer
+    ) -> None:
         """Sends one record that does not fit into pending; what is pending must have been sent."""
         head = RECORD.pack(index, out_end, err_end, status, len(item))
         self._write([HEADER.pack(len(head) + len(item), RESULTS, 0) + head, item])

@@ -27,10 +27,26 @@ _MAX_TEXT = 1 << 20
 _MAX_OBJECT = 64 << 20
 _HEAP_TYPE = 1 << 9
 _OWN_PICKLING = frozenset(
-    ("__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__getnewargs__", "__getnewargs_ex__")
+    (
+        "__reduce__",
+        "__reduce_ex__",
+        "__getstate__",
+        "__setstate__",
+        "__getnewargs__",
+        "__getnewargs_ex__",
+    )
 )
 _KEPT_APART = frozenset(
-    ("args", "exceptions", "message", "__dict__", "__weakref__", "__traceback__", "__context__", "__cause__")
+    (
+        "args",
+        "exceptions",
+        "message",
+        "__dict__",
+        "__weakref__",
+        "__traceback__",
+        "__context__",
+        "__cause__",
+    )
 )
 
 
@@ -56,7 +72,7 @@ def _explain_missing(error: ModuleNotFoundError, image: str) -> None:
     note = f"image {image} has no module {error.name!r}: choose one that has it, with image=..."
     with suppress(Exception):
         if note not in getattr(error, "__notes__", ()):
-            error.__notes__ = [*getattr(error, "__notes__", ()), note]  # type: ignore[attr-defined]
+            error.__notes__ = [*getattr(error, "__notes__", ()), note]
 
 
 def _text(error: BaseException) -> str:
@@ -163,9 +179,8 @@ def _pickle_parts(error: BaseException, is_group: bool) -> bytes:
     if not is_group:
         with suppress(Exception):
             # Builtin exceptions know arguments that are not in `args` (the file of an OSError).
-            new_args = BaseException.__reduce__(error)[1]  # type: ignore[index]
-            base = next(k for k in type(error).__mro__ if not k.__flags__ & _HEAP_TYPE)
-            new_args = base.__reduce__(error)[1]  # type: ignore[index]
+            base: Any = next(k for k in type(error).__mro__ if not k.__flags__ & _HEAP_TYPE)
+            new_args = base.__reduce__(error)[1]
     slots: Dict[str, Any] = {}
     for kind in type(error).__mro__:
         if kind in (BaseException, object):

@@ -96,9 +96,7 @@ class _Runner:
         self.streams.flush()
         end = self.streams.boundary()
         for index in range(first, first + count):
-            self.channel.send_record(
-                index, end.out_total, end.err_total, _wire.EXCEPTION, item
-            )
+            self.channel.send_record(index, end.out_total, end.err_total, _wire.EXCEPTION, item)
 
     def _set_index(self, index: int) -> None:
         os.environ._data[b"MUSTER_INPUT_INDEX"] = b"%d" % index  # type: ignore[attr-defined]

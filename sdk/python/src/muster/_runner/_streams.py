@@ -119,13 +119,20 @@ class CLibrary:
 
             self._libc = libc = ctypes.PyDLL(None)
             libc.putenv.argtypes = [ctypes.c_char_p]
-            libc.setvbuf.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_size_t]
+            libc.setvbuf.argtypes = [
+                ctypes.c_void_p,
+                ctypes.c_char_p,
+                ctypes.c_int,
+                ctypes.c_size_t,
+            ]
             libc.fflush.argtypes = [ctypes.c_void_p]
             self._stdout = ctypes.c_void_p.in_dll(libc, "stdout")
             unbuffered = 2
             libc.setvbuf(self._stdout, None, unbuffered, 0)
             # The environment holds a pointer to these bytes, so writing a number here is setting the variable.
-            self._variable = ctypes.create_string_buffer(b"MUSTER_INPUT_INDEX=".ljust(64, b"\0"), 64)
+            self._variable = ctypes.create_string_buffer(
+                b"MUSTER_INPUT_INDEX=".ljust(64, b"\0"), 64
+            )
             libc.putenv(self._variable)
             self.index_text = memoryview(self._variable).cast("B")[19:40]
         except (ImportError, OSError, AttributeError, ValueError):
