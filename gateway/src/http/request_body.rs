@@ -22,10 +22,7 @@ pub async fn whole(
     limit: usize,
     action: &str,
 ) -> Result<Bytes, Problem> {
-    let too_large = || Problem::too_large(what, limit, action);
-    if body.size_hint().lower() > limit as u64 {
-        return Err(too_large());
-    }
+    check_length(&body, what, limit, action)?;
     let mut first = Bytes::new();
     let mut joined = BytesMut::new();
     while let Some(piece) =
@@ -33,7 +30,7 @@ pub async fn whole(
     {
         let piece = piece?;
         if first.len() + joined.len() + piece.len() > limit {
-            return Err(too_large());
+            return Err(Problem::too_large(what, limit, action));
         }
         // Most bodies come in one piece, which needs no copy.
         if first.is_empty() && joined.is_empty() {
@@ -44,6 +41,14 @@ pub async fn whole(
         joined.extend_from_slice(&piece);
     }
     Ok(if joined.is_empty() { first } else { joined.freeze() })
+}
+
+/// Refuses a body that says it is over `limit` bytes, before any of it is read.
+pub fn check_length(body: &Body, what: &str, limit: usize, action: &str) -> Result<(), Problem> {
+    match body.size_hint().lower() > limit as u64 {
+        true => Err(Problem::too_large(what, limit, action)),
+        false => Ok(()),
+    }
 }
 
 /// A body of frames.

@@ -29,13 +29,15 @@ use crate::auth::Identity;
 use crate::calls::{CallHandle, CallOptions, Created, EventReader, NewCall, OnError};
 
 const EXIT_CODE: HeaderName = HeaderName::from_static("muster-exit-code");
+const STDIN: &str = "The body";
+const LESS_STDIN: &str = "Send less stdin, or create a call and send it as several inputs.";
 const ERROR: HeaderName = HeaderName::from_static("muster-error");
 
 /// Runs one command.
 pub async fn run(front: &Front, who: Identity, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let wanted = Wanted::parse(parts.uri.query())?;
-    let stdin = request_body::whole(body, "The body", MAX_ITEM, "Send less stdin.").await?;
+    request_body::check_length(&body, STDIN, MAX_ITEM, LESS_STDIN)?;
     let new = NewCall {
         spec: wanted.spec,
         options: CallOptions {
@@ -57,8 +59,11 @@ pub async fn run(front: &Front, who: Identity, request: Request) -> Result<Respo
         ended: false,
         call,
     };
-    running.call.push(Inputs::single(0, 0, stdin)).await.map_err(|e| running.refused(e.into()))?;
-    running.call.end_inputs(Some(1)).await.map_err(|e| running.refused(e.into()))?;
+    // The call is there before its stdin: what cannot run is refused unread, and workers start meanwhile.
+    let stdin = request_body::whole(body, STDIN, MAX_ITEM, LESS_STDIN).await;
+    let stdin = Inputs::single(0, 0, stdin.map_err(|problem| running.refused(problem))?);
+    running.call.push(stdin).await.map_err(|error| running.refused(error.into()))?;
+    running.call.end_inputs(Some(1)).await.map_err(|error| running.refused(error.into()))?;
     running.begin().await?;
     Ok(running.into_response())
 }
