@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import operator
 import pickle
@@ -156,7 +157,7 @@ def calls_another(x: Any) -> Any:
 
 class Holder:
     def __init__(self) -> None:
-        self.items = {"conn": sqlite3.connect(":memory:")}
+        self.items = {"lock": threading.RLock()}
 
     def method(self, x: Any) -> Any:
         return x
@@ -174,7 +175,7 @@ def refusal(function: Callable[[], Any]) -> muster.PicklingError:
     [
         (lambda: uses_global, "function 'uses_global' uses global 'lock', a _thread.lock"),
         (lambda: calls_another, "uses global 'uses_global' uses global 'lock', a _thread.lock"),
-        (lambda: Holder().method, ".items['conn'], a sqlite3.Connection"),
+        (lambda: Holder().method, ".items['lock'], a _thread.RLock"),
         (lambda: functools.partial(two, threading.Lock()), ".args[0], a _thread.lock"),
         (lambda: (lambda guard: lambda x: guard)(threading.Lock()), "uses variable 'guard'"),
         (lambda: lambda x, y=threading.Lock(): x, "has a default value, a _thread.lock"),  # noqa: B008
@@ -187,8 +188,8 @@ def test_a_function_that_cannot_be_pickled_names_what_stops_it(
 
 
 def test_an_input_that_cannot_be_pickled_names_its_index_and_the_object() -> None:
-    value = [1, {"conn": sqlite3.connect(":memory:")}]
-    error = refusal(lambda: _payload.dump_input(value, 3))
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        error = refusal(lambda: _payload.dump_input([1, {"conn": connection}], 3))
     assert str(error).startswith("inputs[3][1]['conn'], a sqlite3.Connection, which cannot")
     assert error.index == 3
     error = refusal(lambda: _payload.dump_input(lock, 7))

@@ -7,6 +7,7 @@ import json
 import linecache
 import os
 import pickle
+import sys
 import traceback
 from contextlib import suppress
 from types import GetSetDescriptorType, MemberDescriptorType, TracebackType
@@ -225,7 +226,9 @@ def _traceback_text(error: BaseException) -> str:
     try:
         whole = traceback.TracebackException(type(error), error, error.__traceback__)
         _rename(whole, set())
-        return "".join(whole.format())
+        # From 3.11 on the notes are in there already.
+        notes = _notes(error) or [] if sys.version_info < (3, 11) else []
+        return "".join([*whole.format(), *(f"{note}\n" for note in notes)])
     except Exception:
         return f"{type(error).__qualname__}: {_text(error)}\n"
 
