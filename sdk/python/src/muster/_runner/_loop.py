@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import array
-import fcntl
 import json
 import os
 import struct
@@ -16,7 +14,7 @@ from .. import _wire
 from . import _describe, _pickles
 from ._channel import INDEX, PAGE_BYTES, PENDING, PENDING_LEN, Channel
 from ._load import Call, apply_environment
-from ._streams import FIONREAD, Boundary, CLibrary, Streams
+from ._streams import Boundary, CLibrary, Streams
 
 _SEND_AFTER = 0.005
 """Seconds after the last sending from which the end of an input sends what is pending."""
@@ -118,15 +116,13 @@ class _Runner:
         page, words = channel.page, channel.words
         loads, function, dumps = call.loads, call.function, call.dumps
         pack_into, record_size = _wire.RECORD.pack_into, _wire.RECORD.size
-        ioctl, monotonic = fcntl.ioctl, time.monotonic
-        out_fd, err_fd = streams.out_fd, streams.err_fd
+        poll, monotonic = streams.poll, time.monotonic
         out, err = streams.out, streams.err
         flush_out, flush_err = out.flush, err.flush
         variables = os.environ._data  # type: ignore[attr-defined]
         index_text, set_text = self.library.index_text, _INDEX_TEXT.pack_into
-        # What lay in the pipes and on the page at the last boundary: where none of it changed, nobody wrote.
-        in_out, in_err = array.array("i", [-1]), array.array("i", [-1])
-        seen, was_out, was_err, out_end, err_end = begin
+        # Where the pipes are as empty as they were, and the page says what it said, nobody wrote.
+        seen, out_end, err_end = begin
         # C streams of the user's own need flushing too; for inputs this short they are left to the batch's end.
         flush_c = self.library.flush if len(ends) <= _FLUSH_C_UP_TO else None
         view: Any = memoryview(body) if len(body) > _VIEW_FROM and call.is_pickle else body
@@ -168,10 +164,8 @@ class _Runner:
                 streams.flush()
                 out, err = streams.out, streams.err
                 flush_out, flush_err = out.flush, err.flush
-            ioctl(out_fd, FIONREAD, in_out)
-            ioctl(err_fd, FIONREAD, in_err)
-            if page[0:24] != seen or in_out[0] != was_out or in_err[0] != was_err:
-                seen, was_out, was_err, out_end, err_end = streams.boundary()
+            if poll(0, 2) or page[0:24] != seen:
+                seen, out_end, err_end = streams.boundary()
                 moved = True
             size = len(item)
             if size > _wire.MAX_ITEM:
