@@ -11,4 +11,5 @@ use_fresh_rust
 trap '"$root/scripts/engine.sh" release "bench-$$"' EXIT
 "$root/scripts/images.sh" 3.11 3.13
 "$root/scripts/build.sh"
-as_root env PYTHONDONTWRITEBYTECODE=1 MUSTER_BIN_DIR="$release_dir" "$venv/bin/python" benches/run.py "$@"
+as_root env PYTHONDONTWRITEBYTECODE=1 MUSTER_BIN_DIR="$release_dir" PYTHONPATH="$root/tests/bench" \
+    "$venv/bin/python" -m muster_bench "$@"

@@ -6,7 +6,7 @@
 #   build/runner/python/cloudpickle/    the same version as the SDK's own
 #
 # build/runner is a link to a folder named after its contents. A new build turns the link in one step and leaves the
-# folder before it in place, for the containers that still have it mounted.
+# folders before it in place, for the agents and containers that still have them mounted.
 
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -55,22 +55,26 @@ assemble() {
 
 contents_of() { (cd "$1" && find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -c1-12); }
 
-# Turns build/runner to the new folder; keeps that and the one before it.
+# Turns build/runner to the new folder.
 publish() {
-    local new=$1 name before old
+    local new=$1 name
     name=runner-$(contents_of "$new")
-    before=$(readlink "$root/build/runner" || true)
-    if [ "$before" = "$name" ] && [ -d "$root/build/$name" ]; then
+    if [ "$(readlink "$root/build/runner")" = "$name" ] && [ -d "$root/build/$name" ]; then
         say "build: build/runner is up to date"
         return
     fi
     [ -d "$root/build/$name" ] || mv "$new" "$root/build/$name"
+    touch "$root/build/$name"
     ln -sfn "$name" "$root/build/runner.new"
     mv -T "$root/build/runner.new" "$root/build/runner"
-    for old in "$root"/build/runner-*; do
-        case ${old##*/} in "$name" | "$before") ;; *) rm -rf "$old" ;; esac
-    done
+    remove_old_folders
     say "build: build/runner is new"
+}
+
+# Those of the last builds stay: a few megabytes each.
+remove_old_folders() {
+    # shellcheck disable=SC2012  # the names are ours and plain
+    ls -dt "$root"/build/runner-* | tail -n +9 | xargs -r rm -rf
 }
 
 mkdir -p "$root/build"

@@ -15,7 +15,7 @@ check() {
 }
 
 # Folders of Python that exist; not all do at all times.
-python_folders() { find sdk/python/src sdk/python/tests tests benches examples scripts images -maxdepth 0 2>/dev/null || true; }
+python_folders() { find sdk/python/src sdk/python/tests tests examples scripts images -maxdepth 0 2>/dev/null || true; }
 
 "$root/scripts/setup.sh"
 use_fresh_rust
