@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use muster_gateway::http::ServerConfig;
 use muster_gateway::http::routes::{Access, ROUTES};
-use support::fake_agent::{FakeAgent, echo};
+use support::fake_agent::{FakeAgent, Input, echo};
 use support::{DEADLINE, Gateway, openapi, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -246,10 +246,15 @@ async fn connections_over_the_limit_wait_for_their_turn() {
 }
 
 #[tokio::test]
-async fn stopping_lets_an_answer_that_runs_end_and_takes_no_new_connection() {
-    let gateway = Gateway::start().await;
-    assert_eq!(gateway.client().get("/healthz").send().await.status, 200);
+async fn stopping_ends_the_answers_that_run_in_order_and_takes_no_new_connection() {
+    // Inputs that do nothing run for ever.
+    let (gateway, _agent) = Gateway::with_host(|_: &Input| Vec::new()).await;
+    let call = serde_json::json!({"command": ["sleep", "infinity"]});
+    let mut answer = gateway.client().post("/v1/calls").json(&call).send().await;
+    while answer.event().await.expect("more events")["state"] != "running" {}
     gateway.tasks.stop();
+    let rest = answer.events().await;
+    assert_eq!(rest.last().expect("an end")["state"], "cancelled");
     timeout(DEADLINE, gateway.tasks.ended()).await.expect("every task ends");
     assert!(TcpStream::connect(gateway.address).await.is_err());
 }

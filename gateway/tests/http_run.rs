@@ -76,6 +76,11 @@ async fn what_goes_wrong_before_the_command_runs_has_its_own_status() {
     assert_eq!((answer.status.as_u16(), answer.problem().await.as_str()), (422, "no_such_image"));
     let mut answer = gateway.client().post("/v1/run?arg=cat&cpu=64").send().await;
     assert_eq!((answer.status.as_u16(), answer.problem().await.as_str()), (422, "does_not_fit"));
+    // A host may find out later than the gateway.
+    let mut answer = gateway.client().post("/v1/run?arg=refuse").send().await;
+    let call = answer.call();
+    assert_eq!((answer.status.as_u16(), answer.problem().await.as_str()), (422, "no_such_image"));
+    assert!(gateway.calls.get(&call).expect("the call").record().state.is_end());
 }
 
 #[tokio::test]

@@ -160,8 +160,9 @@ async fn report(host: Arc<Host>, out: mpsc::Sender<Frame>) {
 }
 
 async fn run(host: Arc<Host>, call: String, mut body: Incoming, out: mpsc::Sender<Frame>) {
-    let status = WorkerStatus { running: 2, ..Default::default() };
-    let _ = out.send(json_frame(Kind::WorkerStatus, &status)).await;
+    let starting = WorkerStatus { starting: 2, ..Default::default() };
+    let _ = out.send(json_frame(Kind::WorkerStatus, &starting)).await;
+    let mut started = false;
     let _ = out.send(Frame::demand(u64::MAX, u64::MAX)).await;
     let mut decoder = Decoder::default();
     let mut spec = None;
@@ -183,7 +184,13 @@ async fn run(host: Arc<Host>, call: String, mut body: Incoming, out: mpsc::Sende
                         let function = function.clone();
                         let attempt = inputs.attempt;
                         let input = Input { spec, function, index, attempt, item };
-                        for act in (host.behaviour)(&input) {
+                        let acts = (host.behaviour)(&input);
+                        if !started && !matches!(acts.first(), Some(Act::Refuse(_))) {
+                            started = true;
+                            let running = WorkerStatus { running: 2, ..Default::default() };
+                            let _ = out.send(json_frame(Kind::WorkerStatus, &running)).await;
+                        }
+                        for act in acts {
                             let _ = out.send(frame_of(&input, act)).await;
                         }
                     }
