@@ -29,6 +29,7 @@ mod error;
 mod images;
 mod names;
 mod network;
+mod open_files;
 mod pool;
 mod process;
 pub mod profile;
@@ -120,7 +121,11 @@ impl Containers {
         let site = Arc::new(Site {
             tasks: tasks.clone(),
             names: Names::new(&settings.host_name),
-            profile: Profile::new(settings, &facts),
+            profile: Profile::new(
+                settings,
+                &facts,
+                open_files::allowed(settings.docker_host.as_deref()),
+            ),
             quiet: Quiet::default(),
             starts: Semaphore::new(settings.cpus.len().max(2)),
             removals: Semaphore::new(REMOVALS),

@@ -30,7 +30,6 @@ const SOCKET_AT: &str = "/.muster/socket";
 const WARM_RAM: i64 = 512 << 20;
 const WARM_NANO_CPUS: i64 = 1_000_000_000;
 const PIDS: i64 = 1024;
-const OPEN_FILES: i64 = 65_536;
 /// `/dev/shm`, where `multiprocessing` keeps its locks; counted as the container's memory, like `/tmp`.
 const SHM_BYTES: u64 = 256 << 20;
 /// The first to die when the host itself runs out of memory.
@@ -65,6 +64,7 @@ pub struct Profile {
     network: Network,
     cgroup_parent: String,
     seccomp: Option<String>,
+    open_files: u64,
 }
 
 /// What is different for each.
@@ -81,8 +81,8 @@ pub struct Plan<'a> {
 }
 
 impl Profile {
-    /// For these settings, on this engine.
-    pub fn new(settings: &Settings, facts: &EngineFacts) -> Profile {
+    /// For these settings, on this engine, which can give containers this many open files.
+    pub fn new(settings: &Settings, facts: &EngineFacts, open_files: u64) -> Profile {
         Profile {
             host_name: settings.host_name.clone(),
             runner_dir: settings.runner_dir.clone(),
@@ -95,6 +95,7 @@ impl Profile {
                 false => format!("/muster/{}", settings.host_name),
             },
             seccomp: (!facts.seccomp_is_strict()).then(seccomp::profile),
+            open_files,
         }
     }
 
@@ -152,7 +153,7 @@ impl Profile {
             cpuset_cpus: Some(self.cores.clone()),
             pids_limit: Some(PIDS),
             ulimits: Some(vec![
-                ulimit("nofile", OPEN_FILES),
+                ulimit("nofile", self.open_files as i64),
                 ulimit("core", 0),
                 // No nproc: the kernel counts it per user of the host, not per container.
             ]),

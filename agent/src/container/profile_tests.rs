@@ -12,7 +12,7 @@ fn facts(version: &str, systemd_cgroups: bool) -> EngineFacts {
 
 fn plan(image: &str) -> ContainerCreateBody {
     let plan = Plan { name: "w", image, uid: 600_000, socket_dir: Path::new("/run/x/w/1") };
-    Profile::new(&settings(), &facts("20.10.24", false)).container(&plan)
+    Profile::new(&settings(), &facts("20.10.24", false), 65_536).container(&plan)
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn only_the_runner_and_the_own_socket_are_mounted_read_only() {
 
 #[test]
 fn newer_engines_keep_their_own_seccomp_and_systemd_gets_a_slice() {
-    let profile = Profile::new(&settings(), &facts("25.0.3", true));
+    let profile = Profile::new(&settings(), &facts("25.0.3", true), 65_536);
     let plan = Plan { name: "w", image: "i", uid: 600_000, socket_dir: Path::new("/s") };
     let host = profile.container(&plan).host_config.expect("always there");
     assert_eq!(host.security_opt, Some(vec!["no-new-privileges".to_string()]));

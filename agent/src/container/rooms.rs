@@ -191,12 +191,7 @@ mod tests {
         }
         assert_eq!(rooms.lock().capacity.waiting(), 0);
         drop(first);
-        assert_eq!(rooms.lock().capacity.free(), rooms.lock_total());
-    }
-
-    impl Rooms {
-        fn lock_total(&self) -> Want {
-            self.lock().capacity.total()
-        }
+        let shared = rooms.lock();
+        assert_eq!(shared.capacity.free(), shared.capacity.total());
     }
 }
