@@ -226,8 +226,7 @@ class Gateway:
         class Handler(_Handler):
             fake = gateway
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
+        self.server = _Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
     @property
@@ -254,6 +253,13 @@ class Gateway:
         while not condition():
             assert time.monotonic() < end, f"not within {seconds} s: {what}"
             time.sleep(0.002)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients hang up; that is theirs to do."""
 
 
 class _Handler(BaseHTTPRequestHandler):

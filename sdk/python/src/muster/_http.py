@@ -1,7 +1,8 @@
 """HTTP/1.1 to a gateway, over connections that are kept for the next request.
 
-`http.client` sends requests and reads heads. Bodies are read here, straight from the socket: an event stream is read
-in large pieces, with a deadline per read, which `http.client`'s buffered file cannot do (one timeout ends its use).
+`http.client` parses the heads of answers. Requests are written here, small ones in one piece; and bodies are read here,
+straight from the socket: an event stream is read in large pieces, with a deadline per read, which `http.client`'s
+buffered file cannot do (one timeout ends its use).
 
 Idle connections are kept per process and gateway in deques, whose operations are atomic: no lock that a fork could
 leave locked, and a forked child never touches its parent's connections.
@@ -23,7 +24,7 @@ from typing import Union
 from urllib.parse import urlsplit
 
 from ._config import Endpoint
-from ._errors import TransportError
+from ._errors import TransportError, UsageValueError
 
 Buffer = Union[bytes, bytearray, memoryview]
 
@@ -31,7 +32,11 @@ CONNECT_SECONDS = 10.0
 REQUEST_SECONDS = 30.0
 _READ_BYTES = 256 * 1024
 _KEPT_PER_GATEWAY = 8
+# How long the next request waits for the last one's end before it takes a new connection.
+_DRAIN_SECONDS = 0.01
 _MAX_LINE = 16 * 1024
+# Up to this size a request is one write, so that it arrives as one.
+_JOIN_BYTES = 256 * 1024
 
 _idle: dict[tuple[int, str], deque[Connection]] = {}
 
@@ -41,28 +46,65 @@ class Connection:
 
     def __init__(self, endpoint: Endpoint) -> None:
         parts = urlsplit(endpoint.url)
-        kind = (
-            http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        )
         self.endpoint = endpoint
-        self.prefix = parts.path.rstrip("/")
-        self.http = kind(parts.netloc, timeout=CONNECT_SECONDS, blocksize=_READ_BYTES)
         self.body: Body | None = None
         self.used = False
+        self._secure = parts.scheme == "https"
+        self._host = parts.hostname or ""
+        self._port = parts.port or (443 if self._secure else 80)
+        self._prefix = parts.path.rstrip("/")
+        self._fixed = f"Host: {parts.netloc.rpartition('@')[2]}\r\n"
+        if endpoint.token:
+            self._fixed += f"Authorization: Bearer {_clean(endpoint.token)}\r\n"
         self._sock: socket.socket | None = None
 
     def open(self) -> socket.socket:
         """The socket, connected."""
         if self._sock is None:
-            self.http.connect()
-            sock: socket.socket = self.http.sock
+            sock = socket.create_connection((self._host, self._port), CONNECT_SECONDS)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # Nobody else notices a peer that vanished while this side waits for room to write.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             if hasattr(socket, "TCP_KEEPIDLE"):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 20)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+            if self._secure:
+                import ssl
+
+                sock = ssl.create_default_context().wrap_socket(sock, server_hostname=self._host)
             self._sock = sock
         return self._sock
+
+    def exchange(
+        self,
+        method: str,
+        path: str,
+        body: Sequence[Buffer],
+        headers: dict[str, str],
+        seconds: float | None,
+    ) -> Body:
+        """Send a request and read the head of its answer."""
+        sock = self.open()
+        sock.settimeout(seconds)
+        lines = [f"{method} {_clean(self._prefix + path)} HTTP/1.1\r\n{self._fixed}"]
+        lines += [f"{name}: {_clean(value)}\r\n" for name, value in headers.items()]
+        if body or method == "POST":
+            lines.append(f"Content-Length: {sum(map(len, body))}\r\n")
+        pieces: list[Buffer] = ["".join(lines).encode("latin-1") + b"\r\n", *body]
+        try:
+            if sum(map(len, pieces)) <= _JOIN_BYTES:
+                pieces = [b"".join(pieces)]
+            for piece in pieces:
+                sock.sendall(piece)
+        except (BrokenPipeError, ConnectionResetError):
+            # The gateway may have refused the request before it read all of it: its answer says why.
+            if not body:
+                raise
+        response = http.client.HTTPResponse(sock, method=method)
+        response.begin()
+        self.body = Body(self, sock, response)
+        return self.body
 
     def ready(self) -> bool:
         """Whether the next request can go out: the last answer is read, and the gateway has not hung up."""
@@ -83,8 +125,9 @@ class Connection:
     def close(self) -> None:
         if self.body is not None:
             self.body.response.close()
-        self.http.close()
-        self._sock = None
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
 
     def release(self) -> None:
         """Keep the connection for the next request. An answer that is nearly read may still be on its way."""
@@ -157,10 +200,10 @@ class Body:
         return self._keep_alive
 
     def drain(self) -> bool:
-        """Whether the end of the body has been reached, reading only what is there already."""
+        """Whether the body ends within a moment: its end comes a little after the last event."""
         try:
             while not self._finished:
-                if self.read(0.0) is None:
+                if self.read(_DRAIN_SECONDS) is None:
                     return False
         except (OSError, TransportError):
             return False
@@ -230,7 +273,7 @@ def send(
         chosen = connection or _kept(endpoint) or Connection(endpoint)
         reused = chosen.used
         try:
-            return _send_on(chosen, method, path, body, headers or {}, seconds)
+            return chosen.exchange(method, path, body, headers or {}, seconds)
         except (OSError, http.client.HTTPException) as error:
             chosen.close()
             if reused and connection is None and not isinstance(error, socket.timeout):
@@ -263,35 +306,11 @@ def fetch(
     return answer, content
 
 
-def _send_on(
-    connection: Connection,
-    method: str,
-    path: str,
-    body: Sequence[Buffer],
-    headers: dict[str, str],
-    seconds: float | None,
-) -> Body:
-    sock = connection.open()
-    sock.settimeout(seconds)
-    client = connection.http
-    client.putrequest(method, connection.prefix + path, skip_accept_encoding=True)
-    for name, value in headers.items():
-        client.putheader(name, value)
-    if connection.endpoint.token:
-        client.putheader("Authorization", "Bearer " + connection.endpoint.token)
-    if body or method in ("POST", "PUT"):
-        client.putheader("Content-Length", str(sum(len(part) for part in body)))
-    try:
-        client.endheaders()
-        for part in body:
-            sock.sendall(part)
-    except (BrokenPipeError, ConnectionResetError):
-        # The gateway may have refused the request before it read all of it: its answer says why.
-        if not body:
-            raise
-    response = client.getresponse()
-    connection.body = Body(connection, sock, response)
-    return connection.body
+def _clean(text: str) -> str:
+    """`text`, if it can be part of a request's head."""
+    if not text.isascii() or not text.isprintable():
+        raise UsageValueError("a token or path must be printable ASCII")
+    return text
 
 
 def _kept(endpoint: Endpoint) -> Connection | None:
