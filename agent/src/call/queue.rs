@@ -60,7 +60,7 @@ impl Queue {
             let mut rest = front.clone();
             let part = rest.split_to(fitting);
             // `count_within` gives at least one, which may be too large to travel with others.
-            if taken > 0 && part.item_bytes() > room {
+            if taken > 0 && taken_bytes + part.item_bytes() > bytes {
                 break;
             }
             taken += part.len();

@@ -107,3 +107,6 @@ impl RunnerError {
         move |source| RunnerError::Io { doing, source }
     }
 }
+
+#[cfg(test)]
+mod tests;
