@@ -10,6 +10,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -39,6 +40,7 @@ class Agent:
     def __init__(self, env: Optional[Dict[str, str]] = None, delay_reads: bool = False) -> None:
         self.sock, theirs = socket.socketpair()
         self.sock.settimeout(DEADLINE)
+        self._tmp = tempfile.TemporaryDirectory()
         page = os.memfd_create("page")
         os.ftruncate(page, 1 << 20)
         self.page = mmap.mmap(page, 1 << 20)
@@ -52,7 +54,7 @@ class Agent:
             stderr=err_write,
             pass_fds=[theirs.fileno(), page],
             start_new_session=True,
-            env={**os.environ, **(env or {})},
+            env={**os.environ, "TMPDIR": self._tmp.name, **(env or {})},
         )
         theirs.close()
         for descriptor in (page, out_write, err_write):
@@ -82,6 +84,7 @@ class Agent:
         finally:
             self.process.kill()
             self.process.wait()
+            self._tmp.cleanup()
 
     def _read(self, out: int, err: int) -> None:
         """Reads both pipes as the agent does, and keeps the page's counts."""

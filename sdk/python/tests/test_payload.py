@@ -443,3 +443,45 @@ def test_another_process_learns_the_classes_of_a_call_from_its_function(tmp_path
         """,
     )
     assert output == "1\n"
+
+
+def test_many_inputs_of_a_class_of_main_define_it_once_and_are_quickly_made(tmp_path: Path) -> None:
+    script(
+        tmp_path,
+        """
+        import cloudpickle, gc
+        from muster import _picklers
+        class Point:
+            made = 0
+            def __init__(self, x): self.x = x
+            def __setstate__(self, state):
+                Point.made += 1
+                self.__dict__.update(state)
+        def f(p):
+            import gc
+            gc.collect()
+            return type(p).made, p.x
+        defined = []
+        define = _picklers._define
+        _picklers._define = lambda kind: defined.append(kind) or define(kind)
+        out = remote(f, [Point(n) for n in range(20)])
+        assert out == [(n + 1, n) for n in range(20)], out
+        assert defined == [Point]
+        """,
+    )
+
+
+def test_functions_in_inputs_work_and_see_their_globals(tmp_path: Path) -> None:
+    script(
+        tmp_path,
+        """
+        import enum
+        class Kind(enum.Enum):
+            A = 1
+        factor = 3
+        def times(x): return x * factor
+        def apply(pair): return pair["f"](pair["x"]), pair["k"]
+        assert remote(apply, [{"f": times, "x": 2, "k": Kind.A}]) == [(6, Kind.A)]
+        assert remote(apply, [{"f": lambda x: -x, "x": 2, "k": Kind}]) == [(-2, Kind)]
+        """,
+    )

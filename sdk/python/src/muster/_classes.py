@@ -11,7 +11,8 @@ import io
 import json
 import pickle
 import struct
-from typing import Any, List, Protocol, Set, Union
+import weakref
+from typing import Any, List, Protocol, Tuple, Union
 
 from ._errors import PicklingError
 
@@ -30,23 +31,36 @@ def client_class(tracker_id: str) -> Any:
     return found
 
 
-_filled: Set[str] = set()
+def with_classes(definitions: Tuple[Tuple[str, bytes], ...], data: bytes) -> Any:
+    """An input with the classes of `__main__` that it is made of. Pickled inputs call this by name.
+
+    A definition is read once in a process; a million inputs of one class do not define it a million times.
+    """
+    from cloudpickle import cloudpickle
+
+    for tracker_id, definition in definitions:
+        if tracker_id not in cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID:
+            # The tracker holds classes weakly.
+            _kept.append(pickle.loads(definition))
+    return pickle.loads(data)
+
+
+_kept: List[Any] = []
+_filled: weakref.WeakSet[Any] = weakref.WeakSet()
 _original: Any = None
 
 
 def set_class_once(target: Any, state: Any) -> Any:
     """cloudpickle's `_class_setstate` for classes met the first time; one met before is left as it is.
 
-    A class by value arrives with every input that is an instance of it. Only its first arrival may fill it: later
-    ones would undo what the user's code has done to its attributes.
+    A class by value may arrive again and again. Only its first arrival may fill it: later ones would undo what the
+    user's code has done to its attributes.
     """
     from cloudpickle import cloudpickle
 
-    tracker_id = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS.get(target)
-    if tracker_id in _filled:
+    if target in _filled:
         return target
-    if tracker_id is not None:
-        _filled.add(tracker_id)
+    _filled.add(target)
     return (_original or cloudpickle._class_setstate)(target, state)
 
 
@@ -99,9 +113,7 @@ def _learn_classes(pickled: memoryview) -> None:
                 return set_class_once
             return super().find_class(module, name)
 
-    _filled.update(cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.keys())
+    for kind in list(cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.values()):
+        _filled.add(kind)
     # The tracker holds classes weakly: what is learnt here must live as long as this process.
-    _learnt.append(Learner(io.BytesIO(pickled)).load())
-
-
-_learnt: List[Any] = []
+    _kept.append(Learner(io.BytesIO(pickled)).load())

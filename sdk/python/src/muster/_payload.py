@@ -9,15 +9,13 @@ exceptions with the remote frames in their tracebacks (`_exceptions`).
 from __future__ import annotations
 
 import inspect
-import io
 import json
 import linecache
 import pickle
 import struct
 import threading
 from contextlib import contextmanager
-from types import CodeType, FunctionType
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Tuple
+from typing import Any, Callable, Iterable, Iterator, Tuple
 
 from ._classes import Context, UnknownClass, learn
 from ._errors import PicklingError, UsageTypeError
@@ -99,15 +97,13 @@ def dump_function(function: Callable[[Any], Any]) -> bytes:
 
     Raises PicklingError that names what stops it.
     """
+    from ._picklers import dump_with_codes
+
     with _lock, _by_value():
-        file = io.BytesIO()
-        pickler = _function_pickler()(file)
         try:
-            pickler.dump(function)
+            pickled, codes = dump_with_codes(function)
         except Exception as error:
             raise PicklingError(explain(function, None, error)) from error
-        pickled = file.getvalue()
-        codes = pickler.codes
         archive = _modules.archive(codes)
         sources = [
             (name, text) for name in {code.co_filename for code in codes} if (text := _source(name))
@@ -160,27 +156,6 @@ def _by_value() -> Iterator[None]:
         cloudpickle._PICKLE_BY_VALUE_MODULES -= names
 
 
-_picklers: Dict[str, Any] = {}
-
-
-def _function_pickler() -> Any:
-    """cloudpickle's pickler, which also keeps the code of the functions that go by value."""
-    if not _picklers:
-        from cloudpickle import cloudpickle
-
-        class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]
-            def __init__(self, file: io.BytesIO) -> None:
-                super().__init__(file, protocol=5)
-                self.codes: List[CodeType] = []
-
-            def _dynamic_function_reduce(self, func: FunctionType) -> Any:
-                self.codes.append(func.__code__)
-                return super()._dynamic_function_reduce(func)
-
-        _picklers["function"] = FunctionPickler
-    return _picklers["function"]
-
-
 # Inputs
 
 
@@ -205,14 +180,13 @@ def dump_input(value: Any, index: int) -> bytes:
 
 
 def _dump_by_value(value: Any, index: int) -> bytes:
-    import cloudpickle
+    from ._picklers import dump_with_classes
 
     with _lock, _by_value():
         try:
-            data: bytes = cloudpickle.dumps(value, 5)
+            return dump_with_classes(value)
         except Exception as error:
             raise PicklingError(explain(value, index, error), index=index) from error
-    return data
 
 
 def _too_large(index: int, size: int) -> str:

@@ -40,8 +40,8 @@ def client_file(file: str) -> str:
 
 def _make_root() -> str:
     base = os.environ.get("TMPDIR") or "/tmp"
-    name = os.path.join(base, f"muster-modules-{os.getpid()}")
-    # The folder is this process's own, and its bytecode is of no use to anybody else.
+    name = os.path.join(base, f"muster-modules-{os.urandom(8).hex()}")
+    # The folder is this process's own and goes with its container; bytecode is of no use to anybody else.
     os.mkdir(name, 0o700)
     sys.dont_write_bytecode = True
     return name

@@ -1,0 +1,78 @@
+"""cloudpickle's pickler, taught what the client needs. Imported with the first call: cloudpickle is not light."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import weakref
+from types import CodeType, FunctionType
+from typing import Any, Dict, List, Optional, Tuple
+
+from cloudpickle import cloudpickle
+
+from ._classes import client_class, with_classes
+
+_Definition = Tuple[str, bytes]
+
+# Definitions of classes that go by value, as the inputs of the newest call need them; None for other classes.
+_definitions: weakref.WeakKeyDictionary[type, Optional[_Definition]] = weakref.WeakKeyDictionary()
+_BY_VALUE = (cloudpickle._make_skeleton_class, cloudpickle._make_skeleton_enum)
+
+
+def dump_with_codes(function: Any) -> Tuple[bytes, List[CodeType]]:
+    """A function's pickle, and the code of all functions in it that go by value."""
+    _definitions.clear()
+    file = io.BytesIO()
+    pickler = _FunctionPickler(file, 5)
+    pickler.dump(function)
+    return file.getvalue(), pickler.codes
+
+
+class _FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]
+    def __init__(self, file: io.BytesIO, protocol: int) -> None:
+        super().__init__(file, protocol=protocol)
+        self.codes: List[CodeType] = []
+
+    def _dynamic_function_reduce(self, func: FunctionType) -> Any:
+        self.codes.append(func.__code__)
+        return super()._dynamic_function_reduce(func)
+
+
+def dump_with_classes(value: Any) -> bytes:
+    """An input's pickle that names the classes that go by value, with their definitions beside it."""
+    file = io.BytesIO()
+    pickler = _InputPickler(file, 5)
+    pickler.dump(value)
+    return pickle.dumps(_Input(tuple(pickler.used.values()), file.getvalue()), 5)
+
+
+class _InputPickler(cloudpickle.Pickler):  # type: ignore[misc]
+    def __init__(self, file: io.BytesIO, protocol: int) -> None:
+        super().__init__(file, protocol=protocol)
+        self.used: Dict[str, _Definition] = {}
+
+    def reducer_override(self, obj: Any) -> Any:
+        if not isinstance(obj, type):
+            return super().reducer_override(obj)
+        if obj not in _definitions:
+            reduced = super().reducer_override(obj)
+            by_value = isinstance(reduced, tuple) and reduced[0] in _BY_VALUE
+            _definitions[obj] = _define(obj) if by_value else None
+        definition = _definitions[obj]
+        if definition is None:
+            return super().reducer_override(obj)
+        self.used[definition[0]] = definition
+        return client_class, (definition[0],)
+
+
+def _define(kind: type) -> _Definition:
+    pickled = cloudpickle.dumps(kind, 5)
+    return cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS[kind], pickled
+
+
+class _Input:
+    def __init__(self, definitions: Tuple[_Definition, ...], data: bytes) -> None:
+        self._parts = (definitions, data)
+
+    def __reduce__(self) -> Any:
+        return with_classes, self._parts
