@@ -139,6 +139,11 @@ struct Join {
     token: String,
 }
 
+/// The engine takes absolute paths only. Links stay as they are: what they point at may be replaced while the agent runs.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
 impl Settings {
     /// Checks everything and reports every mistake.
     pub fn from_flags(flags: &Flags, machine: &Machine) -> Result<Settings, SettingsError> {
@@ -213,8 +218,8 @@ impl Settings {
         let settings = Settings {
             gateway,
             token,
-            runner_dir: flags.runner_dir.clone(),
-            state_dir,
+            runner_dir: absolute(&flags.runner_dir),
+            state_dir: absolute(&state_dir),
             host_name,
             cpus,
             ram_bytes,

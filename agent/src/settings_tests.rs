@@ -47,6 +47,16 @@ fn the_join_file_stands_for_gateway_and_token() {
 }
 
 #[test]
+fn a_relative_folder_becomes_absolute_because_the_engine_takes_no_other() {
+    let runner = tempfile::tempdir_in(".").expect("temp dir");
+    std::fs::create_dir(runner.path().join("bin")).expect("made");
+    std::fs::write(runner.path().join("bin/muster-runner"), "").expect("written");
+    let relative = Path::new(runner.path().file_name().expect("has a name"));
+    let settings = read(relative, &["--gateway", "http://127.0.0.1:1", "--token", "t"]);
+    assert!(settings.expect("good settings").runner_dir.is_absolute());
+}
+
+#[test]
 fn every_mistake_is_reported_at_once() {
     let wrong = read(
         Path::new("/nowhere"),
