@@ -12,7 +12,7 @@ from typing import Any, Dict, List
 
 import pytest
 
-from muster import PicklingError, _modules, _payload
+from muster import PicklingError, _locate, _modules, _payload
 from muster._code import imported_names
 from test_payload import script
 
@@ -167,7 +167,7 @@ def test_caches_hidden_folders_environments_and_large_data_stay(
             "bulky/node_modules/a.py": "",
             "bulky/venv/pyvenv.cfg": "",
             "bulky/venv/lib/a.py": "",
-            "bulky/large.bin": "x" * (_modules.MAX_DATA_FILE + 1),
+            "bulky/large.bin": "x" * (_locate.MAX_DATA_FILE + 1),
         },
     )
     importlib.import_module("bulky")

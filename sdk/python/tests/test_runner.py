@@ -17,7 +17,7 @@ from typing import Any, Callable, Dict, Iterator, List
 import pytest
 
 from fake_agent import DEADLINE, Agent, Result
-from muster import _payload, _wire
+from muster import _classes, _payload, _wire
 
 
 class Context:
@@ -457,5 +457,36 @@ def test_starting_imports_nothing_of_the_client(agent: Agent) -> None:
 
     begin(agent, f)
     (found,) = values(run(agent, [0]))
-    allowed = {"muster._wire", "muster._classes", "muster._errors", "muster._explain"}
+    allowed = {
+        "muster._wire",
+        "muster._asserts",
+        "muster._classes",
+        "muster._errors",
+        "muster._explain",
+    }
     assert {name for name in found if not name.startswith("muster._runner")} <= allowed
+
+
+def checks(x: int) -> int:
+    assert 0 < x < 10, f"not {x}"
+    assert isinstance(x, int)
+    assert x != 5 and x != 6  # noqa: PT018
+    return x
+
+
+def test_asserts_that_pytest_rewrote_work_without_pytest(agent: Agent) -> None:
+    agent.begin(hidden_pytest(_payload.dump_function(checks)))
+    results = run(agent, [1, 20, 5])
+    assert [r.status for r in results] == [0, 1, 1]
+    assert str(error_of(results[1])).startswith("not 20")
+    assert type(error_of(results[2])) is AssertionError
+
+
+def hidden_pytest(body: bytes) -> bytes:
+    """The same FUNCTION, with a first step that makes pytest impossible to import."""
+    function = bytes(_classes.function_of(body))
+    # Pickle opcodes: run `hide`, drop what it returns, go on.
+    hide = b"cbuiltins\nexec\n(Vimport sys; sys.modules['_pytest'] = None\ntR0"
+    whole = function[:2] + hide + function[2:]
+    head = json.dumps({"modules": [], "function_len": len(whole)}).encode()
+    return len(head).to_bytes(4, "little") + head + whole

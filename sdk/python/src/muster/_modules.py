@@ -15,52 +15,31 @@ loaded by pytest, which are scripts in all but name and would need pytest in the
 
 from __future__ import annotations
 
-import ast
-import importlib.machinery
-import importlib.util
 import json
 import os
 import sys
-import sysconfig
 from types import CodeType, ModuleType
 from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from ._code import imported_names
 from ._errors import PicklingError
+from ._locate import (
+    MAX_FILES,
+    find_inside,
+    find_top,
+    folder_time,
+    imports_of,
+    is_local,
+    walk,
+)
 
 MAX_BYTES = 64 << 20
 """How much may travel with one function, in bytes."""
-MAX_FILES = 20_000
-MAX_DATA_FILE = 1 << 20
-"""Data files of packages above this size stay behind, in bytes."""
 
-_EXTENSIONS = tuple(importlib.machinery.EXTENSION_SUFFIXES)
 _OWN = frozenset(("muster", "cloudpickle", "__main__", "__mp_main__"))
 # Debuggers live outside site-packages, and are no part of anybody's program.
 _DEBUGGERS = ("pydev", "_pydev", "debugpy", "__pydev")
-_SKIPPED_FOLDERS = frozenset(("__pycache__", "node_modules"))
 _STDLIB_NAMES = frozenset(getattr(sys, "stdlib_module_names", sys.builtin_module_names))
-
-
-def _library_folders() -> Tuple[str, ...]:
-    folders = {os.path.dirname(os.__file__)}
-    paths = sysconfig.get_paths()
-    folders.update(paths[key] for key in ("stdlib", "platstdlib") if key in paths)
-    folders.update({os.path.realpath(folder) for folder in folders})
-    return tuple(folder + os.sep for folder in folders)
-
-
-_LIBRARY = _library_folders()
-
-
-def is_local(file: str) -> bool:
-    """Whether a module's file is the user's own rather than an installed one."""
-    if not os.path.isabs(file):
-        file = os.path.abspath(file)
-    if file.startswith(_LIBRARY):
-        return False
-    parts = file.split(os.sep)
-    return "site-packages" not in parts and "dist-packages" not in parts
 
 
 class _File(NamedTuple):
@@ -172,11 +151,11 @@ class Modules:
         top = parts[0]
         if top in _STDLIB_NAMES or top in _OWN:
             return
-        file, folders = _find_top(top)
+        file, folders = find_top(top)
         for depth in range(1, len(parts) + 1):
             if depth > 1:
                 # Only inside namespace packages: a regular one travels whole.
-                file, folders = _find_inside(parts[depth - 1], folders)
+                file, folders = find_inside(parts[depth - 1], folders)
             dotted = ".".join(parts[:depth])
             if dotted in self._resolved:
                 return
@@ -194,8 +173,8 @@ class Modules:
             yield unit.source, unit.target
             return
         known = self._folders.get(unit.source)
-        if known is None or any(_folder_time(folder) != time for folder, time in known[0].items()):
-            known = self._folders[unit.source] = _walk(unit.source)
+        if known is None or any(folder_time(folder) != time for folder, time in known[0].items()):
+            known = self._folders[unit.source] = walk(unit.source)
         for relative in known[1]:
             yield os.path.join(unit.source, relative), f"{unit.target}/{relative}"
 
@@ -213,7 +192,7 @@ class Modules:
             raise PicklingError(
                 f"{source} is a module the function may need, but cannot be read: {error.strerror}"
             ) from error
-        imports = _imports(content, path) if path.endswith(".py") else ()
+        imports = imports_of(content, path) if path.endswith(".py") else ()
         self._files[source] = _File(stamp, content, imports)
         for name in imports:
             self._follow(name)
@@ -238,29 +217,6 @@ class Modules:
         return Archive(encoded, b"".join(contents.values()), contents)
 
 
-def _find_top(name: str) -> Tuple[Optional[str], List[str]]:
-    """The file of a top-level module, or the folders of a namespace package, found without importing it."""
-    try:
-        spec = importlib.util.find_spec(name)
-    except Exception:  # finders are anybody's code
-        return None, []
-    if spec is None:
-        return None, []
-    if spec.origin is not None and os.path.isfile(spec.origin):
-        return spec.origin, []
-    return None, list(spec.submodule_search_locations or ())
-
-
-def _find_inside(name: str, folders: List[str]) -> Tuple[Optional[str], List[str]]:
-    """The same for a module in a namespace package."""
-    inside = [os.path.join(folder, name) for folder in folders]
-    for path in inside:
-        for end in (f"{os.sep}__init__.py", ".py", *_EXTENSIONS):
-            if os.path.isfile(path + end):
-                return path + end, []
-    return None, [path for path in inside if os.path.isdir(path)]
-
-
 def _up(folder: str, count: int) -> List[str]:
     """`count` folders that lie in one another, the innermost being `folder`, outermost first."""
     found: List[str] = []
@@ -268,66 +224,6 @@ def _up(folder: str, count: int) -> List[str]:
         found.append(folder)
         folder = os.path.dirname(folder)
     return found[::-1]
-
-
-def _folder_time(folder: str) -> int:
-    try:
-        return os.stat(folder).st_mtime_ns
-    except OSError:
-        return -1
-
-
-def _walk(root: str) -> Tuple[Dict[str, int], List[str]]:
-    """The folders below a package with their times, and the files in them that travel."""
-    times: Dict[str, int] = {}
-    found: List[str] = []
-    for folder, folders, files in os.walk(root):
-        times[folder] = _folder_time(folder)
-        folders[:] = sorted(
-            name
-            for name in folders
-            if name not in _SKIPPED_FOLDERS
-            and not name.startswith(".")
-            and not os.path.exists(os.path.join(folder, name, "pyvenv.cfg"))
-        )
-        below = os.path.relpath(folder, root).replace(os.sep, "/")
-        for name in sorted(files):
-            if _travels(os.path.join(folder, name), name):
-                found.append(name if below == "." else f"{below}/{name}")
-        if len(found) > MAX_FILES:
-            break
-    return times, found
-
-
-def _travels(file: str, name: str) -> bool:
-    if name.startswith(".") or name.endswith((".pyc", ".pyo")):
-        return False
-    if name.endswith((".py", *_EXTENSIONS)):
-        return os.path.isfile(file)
-    try:
-        return os.path.isfile(file) and os.stat(file).st_size <= MAX_DATA_FILE
-    except OSError:
-        return False
-
-
-def _imports(content: bytes, path: str) -> Tuple[str, ...]:
-    """The modules that the import statements anywhere in a file name."""
-    try:
-        tree = ast.parse(content)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return ()
-    package = path.split("/")[:-1]
-    names: Dict[str, None] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names.update(dict.fromkeys(alias.name for alias in node.names))
-        elif isinstance(node, ast.ImportFrom):
-            base = [node.module] if node.module else []
-            if node.level:
-                base = package[: len(package) - node.level + 1] + base
-            for alias in node.names:
-                names[".".join([*base, alias.name])] = None
-    return tuple(names)
 
 
 def _too_much(units: Dict[str, _Unit], total: int, count: int) -> str:

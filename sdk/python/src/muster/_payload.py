@@ -21,6 +21,7 @@ from ._classes import Context, UnknownClass, learn
 from ._errors import PicklingError, UsageTypeError
 from ._exceptions import load_exception as load_exception
 from ._explain import explain
+from ._locate import is_local
 from ._modules import Modules
 from ._wire import MAX_ITEM, Item
 
@@ -128,6 +129,8 @@ def dump_function(function: Callable[[Any], Any]) -> bytes:
 def _source(file: str) -> bytes:
     """Source that is in no module, so that tracebacks made in a container can show its lines."""
     if any(file.endswith("/" + path) for path in _modules_files()):
+        return b""
+    if file[:1] != "<" and not is_local(file):
         return b""
     lines = linecache.getlines(file)
     if not lines or sum(map(len, lines)) > _MAX_SOURCE:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import pickle
 import weakref
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, Dict, List, Optional, Tuple
 
 from cloudpickle import cloudpickle
 
+from ._asserts import assertion_support
 from ._classes import client_class, with_classes
 
 _Definition = Tuple[str, bytes]
@@ -32,6 +33,12 @@ class _FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]
     def __init__(self, file: io.BytesIO, protocol: int) -> None:
         super().__init__(file, protocol=protocol)
         self.codes: List[CodeType] = []
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, ModuleType) and obj.__name__ == "_pytest.assertion.rewrite":
+            # A test's `assert` was rewritten to call it, and a container need not have it.
+            return assertion_support, ()
+        return super().reducer_override(obj)
 
     def _dynamic_function_reduce(self, func: FunctionType) -> Any:
         self.codes.append(func.__code__)
