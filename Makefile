@@ -1,7 +1,7 @@
 # Every target is one script with a name; there is no logic here. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build images demo up down test test-rust test-python e2e e2e-smoke bench check fix fmt clean
+.PHONY: help setup build images demo up down test test-rust test-python e2e e2e-smoke bench bench-quick check fix fmt clean
 
 help: ## what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -39,8 +39,11 @@ e2e: ## the end to end tests alone
 e2e-smoke: ## the quickest of them that touch every part
 	@scripts/test.sh e2e-smoke
 
-bench: ## the benchmarks (a few minutes; close other programs first)
+bench: ## measure Muster beside its peers, write docs/performance.md (long; close other programs first)
 	@scripts/bench.sh
+
+bench-quick: ## the same in under three minutes: fewer peers, smaller sizes, one round
+	@scripts/bench.sh --quick
 
 check: ## formats, lints, types and all tests: what a change must pass
 	@scripts/check.sh

@@ -12,10 +12,10 @@ How a run goes:
 - Each job is one process of its own, the *worker* (`python -m muster_bench.worker SYSTEM/VARIANT WORKLOAD SIZE`): it
   starts one system, warms it up, runs one workload a few times, checks the outputs, stops the system, and prints one
   line of JSON (`samples`). Run by hand it does the same.
-- `meter` counts, around each measured part, the CPU seconds and the peak memory (proportional set size) of ALL processes
-  of the system: the worker's whole process tree, and the containers' cgroup. A process of its own (`sampler`) watches
-  the memory; it and the reader of the client's stdout (`stdout_reader`) are not counted. The container engine's own
-  share is counted apart, because it serves the whole machine.
+- `meter` counts, around each measured part, the CPU seconds and the peak memory (proportional set size) of ALL
+  processes of the system: the worker's whole process tree, and the containers' cgroup. A process of its own
+  (`sampler`) watches the memory; it and the reader of the client's stdout (`stdout_reader`) are not counted. The
+  container engine's own share is counted apart, because it serves the whole machine.
 - `figures` (pure) makes medians and ratios of the samples; `tables`, `plots` and `document` (pure) make the page.
 
 `systems/` has one module for each system, behind the one small interface of `systems.base`; `workloads/` one for each

@@ -69,7 +69,11 @@ def values_of(samples: Iterable[Sample], name: str) -> list[float]:
         for repeat in sample.repeats:
             if name in repeat.values:
                 value = repeat.values[name]
-                found.append(projected(value, sample.job.count, sample.job.size) if name == "seconds" else value)
+                found.append(
+                    projected(value, sample.job.count, sample.job.size)
+                    if name == "seconds"
+                    else value
+                )
     return found
 
 
@@ -90,5 +94,8 @@ def cpu_of(samples: Iterable[Sample], roles: Sequence[str] | None = None) -> lis
 def peaks_of(samples: Iterable[Sample], role: str = "total") -> list[float]:
     """Peak bytes, one for each repeat."""
     return [
-        float(repeat.peak_bytes[role]) for sample in samples for repeat in sample.repeats if role in repeat.peak_bytes
+        float(repeat.peak_bytes[role])
+        for sample in samples
+        for repeat in sample.repeats
+        if role in repeat.peak_bytes
     ]

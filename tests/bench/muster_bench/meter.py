@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from types import TracebackType
 
 from .processes import Cgroup, cpu_seconds, engine_processes
-from .samples import Repeat
 from .sampler import Scope, as_message
+from .samples import Repeat
 from .systems.base import System
 
 
@@ -80,7 +80,12 @@ class Meter:
     def __enter__(self) -> Meter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         assert self._sampler.stdin is not None
         assert self._sampler.stdout is not None
         self._sampler.stdin.close()
@@ -90,7 +95,11 @@ class Meter:
 
 def _used(scope: Scope) -> dict[str, float]:
     """CPU seconds since ever, by role."""
-    found = {role: sum(map(cpu_seconds, pids)) for role, pids in scope.members().items() if role != "containers"}
+    found = {
+        role: sum(map(cpu_seconds, pids))
+        for role, pids in scope.members().items()
+        if role != "containers"
+    }
     engine = sum(map(cpu_seconds, engine_processes()))
     if scope.host:
         # Containers are the engine's descendants, and have their own account.

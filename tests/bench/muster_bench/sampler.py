@@ -1,16 +1,16 @@
 """Watches the memory of a system's processes, from a process of its own: `python -m muster_bench.sampler`.
 
 Reads lines of JSON: `{"begin": Scope}` starts to watch, `{"now": Scope}` looks once, `{"end": null}` stops. Answers
-`now` and `end` with one line, the peak bytes by role; "total" is the largest sum seen at one moment, which is less than the
-sum of the roles' own peaks.
+`now` and `end` with one line, the peak bytes by role; "total" is the largest sum seen at one moment, which is less than
+the sum of the roles' own peaks.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import select
-import sys
 import time
 from dataclasses import dataclass, field
 
@@ -54,25 +54,43 @@ def highest(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
     return {role: max(one.get(role, 0), other.get(role, 0)) for role in {*one, *other}}
 
 
+class Requests:
+    """Lines of stdin, with a patience. Unbuffered, because a buffer would hide lines from `select`."""
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def next(self, patience: float | None) -> bytes | None:
+        """The next line, empty at the end; None when there is none in time."""
+        while b"\n" not in self._held:
+            if not select.select([0], [], [], patience)[0]:
+                return None
+            data = os.read(0, 1 << 16)
+            if not data:
+                return b""
+            self._held += data
+        line, _, self._held = self._held.partition(b"\n")
+        return line
+
+
 def main() -> None:
+    requests = Requests()
     scope: Scope | None = None
     peak: dict[str, int] = {}
     pause = INTERVAL_S
     while True:
-        if scope is None or select.select([sys.stdin], [], [], pause)[0]:
-            line = sys.stdin.readline()
-            if not line:
-                return
+        line = requests.next(pause if scope else None)
+        if line == b"":
+            return
+        if line is not None:
             ((command, given),) = json.loads(line).items()
             if command == "begin":
                 scope, peak = Scope(**given), {}
             elif command == "now":
                 print(json.dumps(look(Scope(**given))), flush=True)
-                continue
             elif scope is not None:
                 print(json.dumps(highest(peak, look(scope))), flush=True)
                 scope = None
-                continue
         if scope is not None:
             started = time.perf_counter()
             peak = highest(peak, look(scope))

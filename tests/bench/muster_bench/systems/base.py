@@ -54,7 +54,7 @@ class System:
         """The outputs in order, in the way the variant says."""
         if self.variant != "chunked":
             return self.each(function, inputs)
-        chunks = self.each(OverChunk(function), chunked(inputs))
+        chunks = self.each(over_chunk(function), chunked(inputs))
         return [output for chunk in chunks for output in chunk]
 
     def call(self, function: Function, value: Any) -> Any:
@@ -77,15 +77,13 @@ class System:
         return metadata.version(self.package) if self.package else ""
 
 
-class OverChunk:
-    """What users write by hand: a function over a list."""
+def over_chunk(function: Function) -> Function:
+    """What users write by hand: the function over a list."""
 
-    def __init__(self, function: Function) -> None:
-        self.function = function
-
-    def __call__(self, inputs: list[Any]) -> list[Any]:
-        function = self.function
+    def run(inputs: list[Any]) -> list[Any]:
         return [function(value) for value in inputs]
+
+    return run
 
 
 def chunk_size(count: int) -> int:
@@ -95,5 +93,3 @@ def chunk_size(count: int) -> int:
 def chunked(inputs: list[Any]) -> list[list[Any]]:
     size = chunk_size(len(inputs))
     return [inputs[at : at + size] for at in range(0, len(inputs), size)]
-
-

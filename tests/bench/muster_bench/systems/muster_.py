@@ -1,0 +1,112 @@
+"""Muster itself: a gateway and an agent of the benchmark's own, and the SDK as its client.
+
+The service is started by a helper process (`muster_bench.service`), so that the client has nothing loaded that a user's
+program has not.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+from typing import Any
+
+import muster
+
+from .base import Function, Parts, System
+
+RAM_GB = 1.0
+# A warm pool that has not filled up by then never will.
+PATIENCE_S = 60.0
+
+
+class Muster(System):
+    """`warm` keeps warm workers as the agent does by default; `cold` keeps none."""
+
+    name = "muster"
+    package = "muster"
+
+    def start(self) -> None:
+        warm = ["--warm", "0"] if self.variant == "cold" else []
+        self._service = subprocess.Popen(
+            [sys.executable, "-m", "muster_bench.service", *warm],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._service.stdout is not None
+        line = self._service.stdout.readline()
+        if not line:
+            raise RuntimeError("the service did not start; what it said is above")
+        self._facts = json.loads(line)
+        self._queued: muster.Call | None = None
+
+    def stop(self) -> None:
+        if self._queued is not None:
+            self._queued.cancel()
+        assert self._service.stdin is not None
+        assert self._service.stdout is not None
+        self._service.stdin.close()
+        if self._service.wait(120) != 0:
+            raise RuntimeError("the service did not stop cleanly; what it said is above")
+        self._service.stdout.close()
+
+    def each(self, function: Function, inputs: Any) -> list[Any]:
+        outputs: list[Any] = muster.remote_parallel_map(
+            function,
+            inputs,
+            func_ram=RAM_GB,
+            spinner=False,
+            url=self._facts["url"],
+            token=self._facts["token"],
+        )
+        return outputs
+
+    def map(self, function: Function, inputs: list[Any]) -> list[Any]:
+        return self.each(function, inputs)
+
+    def queue(self, function: Function, count: int) -> None:
+        self._queued = muster.remote_parallel_map(
+            function,
+            (index for index in range(count)),
+            func_ram=RAM_GB,
+            spinner=False,
+            background=True,
+            url=self._facts["url"],
+            token=self._facts["token"],
+        )
+
+    def settle(self) -> None:
+        """The pool is full again, and no worker of a call is left."""
+        deadline = time.monotonic() + PATIENCE_S
+        wanted = 0 if self.variant == "cold" else self._facts["warm"]
+        while True:
+            host = self._host()
+            if (
+                host["workers"] == 0
+                and host["warm"] >= wanted
+                and host["free_cores"] == host["cores"]
+            ):
+                return
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"after {PATIENCE_S:g} s the host is still not at rest: {host}")
+            time.sleep(0.02)
+
+    def parts(self) -> Parts:
+        roles = {"gateway": self._facts["gateway"], "agent": self._facts["agent"]}
+        return Parts(roles, [self._service.pid], self._facts["host"])
+
+    def _host(self) -> dict[str, Any]:
+        request = urllib.request.Request(
+            self._facts["url"] + "/v1/hosts",
+            headers={"Authorization": f"Bearer {self._facts['token']}"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            found: Any = json.load(answer)
+        hosts: list[dict[str, Any]] = found["hosts"] if isinstance(found, dict) else found
+        return hosts[0]
+
+
+SYSTEMS: dict[str, type[System]] = {"muster": Muster}

@@ -1,0 +1,24 @@
+"""One module for each kind of work; together the rows of the tables."""
+
+from __future__ import annotations
+
+from . import calls, dicts, large, noop, prints, queued, uneven
+from .base import Workload
+
+WORKLOADS: dict[str, Workload] = {
+    workload.name: workload
+    for workload in (
+        noop.WORKLOAD,
+        dicts.WORKLOAD,
+        calls.PACED,
+        calls.SUSTAINED,
+        calls.COLD,
+        large.IN,
+        large.OUT,
+        prints.WORKLOAD,
+        uneven.NAPS,
+        uneven.CPU,
+        queued.WORKLOAD,
+    )
+}
+"""By name, in the order of the tables."""
