@@ -30,7 +30,7 @@ if [ -d "$state_dir" ]; then
     # The agent first: it tells the gateway, ends its workers and removes their containers.
     stop agent muster-agent as_root
     stop gateway muster-gateway env
-    rm -f "$state_dir/service.json" "$state_dir/join.json" "$state_dir/not-ready"
+    rm -f "$state_dir/not-ready"
 fi
 [ "$stopped" = yes ] || say "service: it was not running"
 "$root/scripts/engine.sh" release "service-$(id -u)"

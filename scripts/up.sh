@@ -42,11 +42,9 @@ daemon() {
 start_gateway() {
     if is_running "$state_dir/gateway.pid" muster-gateway; then return; fi
     say "service: starting the gateway"
-    # What a killed gateway left behind would look like a service.
-    rm -f "$state_dir/service.json" "$state_dir/join.json"
     daemon gateway env "$release_dir/muster-gateway" --listen "$(listen_address)" --state-dir "$state_dir"
-    wait_until "$patience" has_spoken gateway "$state_dir/join.json" || give_up gateway
-    [ -s "$state_dir/join.json" ] || give_up gateway
+    wait_until "$patience" has_settled gateway is_listening || give_up gateway
+    is_listening || give_up gateway
 }
 
 start_agent() {
@@ -54,14 +52,16 @@ start_agent() {
     say "service: starting the agent (as root: it works with cgroups, iptables and the engine)"
     daemon agent as_root "$release_dir/muster-agent" --join-file "$state_dir/join.json" \
         --runner-dir "$root/build/runner" --state-dir "/run/muster-agent/$agent_host" --host-name "$agent_host"
-    wait_until "$patience" has_spoken agent "" || give_up agent gateway
+    wait_until "$patience" has_settled agent is_ready || give_up agent gateway
 }
 
-# has_spoken NAME FILE: the daemon has written its file, or has ended (which is an answer too).
-has_spoken() {
-    [ -n "$2" ] && [ -s "$2" ] && return
-    [ -s "$state_dir/$1.pid" ] && ! is_running "$state_dir/$1.pid" && return
-    [ -z "$2" ] && is_ready
+# The gateway keeps its files (and so its tokens) when it stops; when it listens it writes them anew.
+is_listening() { [ "$state_dir/join.json" -nt "$state_dir/gateway.pid" ]; }
+
+# has_settled NAME CONDITION: the condition holds, or the daemon has ended, which is an answer too.
+has_settled() {
+    "$2" && return
+    [ -s "$state_dir/$1.pid" ] && ! is_running "$state_dir/$1.pid"
 }
 
 is_ready() { "$venv/bin/python" "$root/scripts/service.py" ready 2>"$state_dir/not-ready"; }
