@@ -211,8 +211,11 @@ impl<W: Workers> Owner<W> {
     fn on_frame(&mut self, frame: Frame) -> Result<(), Cancelled> {
         match frame.kind {
             Kind::Spec => {
-                self.spec = Some(from_json("SPEC", &frame.body)?);
-                self.opening = vec![frame];
+                let mut spec: CallSpec = from_json("SPEC", &frame.body)?;
+                // For the user's code, and for exceptions, which say where they were raised.
+                spec.env.insert("MUSTER_HOST".into(), self.host.clone());
+                self.opening = vec![json_frame(Kind::Spec, &spec)];
+                self.spec = Some(spec);
             }
             Kind::Function => self.opening.push(frame),
             Kind::Workers => {

@@ -31,6 +31,7 @@ def load_exception(
     """The exception of input `index`, ready to be raised: a RemoteError where it cannot be rebuilt."""
     head_bytes, detail = split_exception(item)
     head: Dict[str, Any] = json.loads(head_bytes)
+    host = host or head.get("host")
     nodes: List[Dict[str, Any]] = []
     if detail:
         with suppress(Exception):

@@ -62,6 +62,8 @@ def item(error: BaseException, pickled: bool, image: str) -> bytes:
         "message": _text(error)[:_MAX_TEXT],
         "traceback": _traceback_text(error)[:_MAX_TEXT],
     }
+    if os.environ.get("MUSTER_HOST"):
+        head["host"] = os.environ["MUSTER_HOST"]
     detail = b""
     if pickled:
         with suppress(Exception):
