@@ -42,8 +42,11 @@ start_dockerd() {
     as_root mkdir -p -m 0755 "$setup_dir"
     as_root rm -f "$setup_dir/dockerd.pid"
     mount_cgroups
+    # As many open files as the distribution's own start script gives it, where that is allowed.
     # shellcheck disable=SC2016  # the inner shell expands it
-    as_root setsid --fork bash -c 'echo "$$" >"$0/dockerd.pid"; PATH=$PATH:/usr/sbin:/sbin exec dockerd >"$0/dockerd.log" 2>&1 </dev/null' \
+    as_root setsid --fork bash -c 'echo "$$" >"$0/dockerd.pid"; exec >"$0/dockerd.log" 2>&1 </dev/null
+        ulimit -n 1048576 || true
+        PATH=$PATH:/usr/sbin:/sbin exec dockerd' \
         "$setup_dir" 8>&- 9>&-
 }
 
