@@ -88,15 +88,19 @@ class Cgroup:
             if nanoseconds.exists():
                 return int(nanoseconds.read_text()) / 1e9
             if statistics.exists():
-                fields = dict(line.split() for line in statistics.read_text().splitlines())
-                return int(fields["usage_usec"]) / 1e6
+                return int(statistics.read_text().partition("usage_usec ")[2].split()[0]) / 1e6
         return 0.0
 
     def processes(self) -> set[int]:
         """Those that are in it or below it now."""
         for folder in self._candidates:
             if folder.exists():
-                return {pid for path in folder.rglob("cgroup.procs") for pid in _pids(path)}
+                # Unlike a glob, a walk does not mind that folders go away meanwhile.
+                return {
+                    pid
+                    for path, _, _ in os.walk(folder)
+                    for pid in _pids(Path(path) / "cgroup.procs")
+                }
         return set()
 
 
