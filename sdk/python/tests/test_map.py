@@ -125,6 +125,7 @@ def test_the_iterable_is_iterated_in_the_callers_thread(gateway):
     rows = database.execute("select x from t order by x")  # refuses any other thread
     gateway.batch = 100
     assert small_map(lambda row: row[0], rows) == list(range(5000))
+    database.close()
 
 
 def test_an_exception_of_the_iterable_comes_out_unchanged_and_cancels(gateway):
@@ -338,6 +339,7 @@ def test_a_problem_at_creation_is_its_own_exception_with_what_to_do(gateway):
         (422, "does_not_fit", muster.NoHosts),
         (422, "no_such_image", muster.ImageError),
         (422, "no_image_for_python", muster.ImageError),
+        (422, "python_mismatch", muster.ImageError),
         (400, "bad_field", muster.ApiError),
     ]:
         gateway.refusals = [(status, {"code": code, "detail": "it is so.", "action": "Do this."})]

@@ -20,6 +20,7 @@ _BY_CODE: dict[str, type[ApiError]] = {
     "does_not_fit": NoHosts,
     "no_such_image": ImageError,
     "no_image_for_python": ImageError,
+    "python_mismatch": ImageError,
     "unknown_call": CallNotFound,
 }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import weakref
 from collections.abc import Generator
 from typing import Any
@@ -14,30 +13,14 @@ from ._session import Session
 _running: weakref.WeakSet[Session] = weakref.WeakSet()
 
 
-class _Guard:
-    """Lives as long as the generator: a generator that was never started runs no `finally`, but drops its arguments."""
-
-    def __init__(self, session: Session, queued: Queued) -> None:
-        self._session = session
-        self._queued = queued
-        _running.add(session)
-
-    def release(self) -> None:
-        """The generator is over: cancel the call unless it has ended."""
-        _running.discard(self._session)
-        self._queued.abandon()
-        self._session.fail(GeneratorExit("the generator was closed"))
-
-    def __del__(self) -> None:
-        # At the interpreter's end anything may be gone already; the gateway then cancels after its grace period.
-        with contextlib.suppress(Exception):
-            self.release()
-
-
 def generate(session: Session, queued: Queued) -> Generator[Any, None, None]:
     """A generator of the outputs of a session that has started."""
     queued.touch = session.touch
-    return _outputs(_Guard(session, queued), session, queued)
+    _running.add(session)
+    outputs = _outputs(session, queued)
+    # A generator that was never started runs no `finally` when it is closed or dropped: so it is started here.
+    next(outputs)
+    return outputs
 
 
 def nothing() -> Generator[Any, None, None]:
@@ -45,9 +28,10 @@ def nothing() -> Generator[Any, None, None]:
     yield from ()
 
 
-def _outputs(guard: _Guard, session: Session, queued: Queued) -> Generator[Any, None, None]:
+def _outputs(session: Session, queued: Queued) -> Generator[Any, None, None]:
     keep = session.options.return_exceptions
     try:
+        yield None  # for `generate`
         for _first, values, failed in queued.batches():
             session.display.pause()
             if failed and not keep:
@@ -60,7 +44,10 @@ def _outputs(guard: _Guard, session: Session, queued: Queued) -> Generator[Any, 
         if error is not None:
             raise error
     finally:
-        guard.release()
+        _running.discard(session)
+        queued.abandon()
+        # Cancels the call, unless it has ended.
+        session.fail(GeneratorExit("the generator was closed"))
 
 
 @atexit.register
