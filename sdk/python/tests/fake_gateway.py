@@ -298,7 +298,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.fake.requests.append((method, url.path))
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
             return self.problem(
-                401, code="unauthorized", detail="the token is wrong", action="Set MUSTER_TOKEN."
+                401, code="unauthenticated", detail="the token is wrong", action="Set MUSTER_TOKEN."
             )
         parts = url.path.strip("/").split("/")
         if method == "POST" and parts == ["v1", "calls"]:

@@ -14,7 +14,7 @@ from ._http import Body, Buffer
 FRAMES = "application/vnd.muster.frames"
 
 _BY_CODE: dict[str, type[ApiError]] = {
-    "unauthorized": AuthError,
+    "unauthenticated": AuthError,
     "forbidden": AuthError,
     "no_hosts": NoHosts,
     "does_not_fit": NoHosts,
