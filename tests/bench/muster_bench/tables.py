@@ -141,14 +141,14 @@ def extra_values(found: dict[str, list[Sample]], workload: Workload) -> list[str
 
 
 def problems(found: dict[str, list[Sample]]) -> list[str]:
-    """What could not be measured, and why."""
+    """What could not be measured, or not be stopped, and why."""
     said = {
-        f"{name_of(entry)}: {sample.error}"
+        f"{'Trouble at the end' if sample.repeats else 'Not measured'}: {name_of(entry)}: {sample.error}"
         for entry, samples in found.items()
         for sample in samples
         if sample.error
     }
-    return [f"Not measured: {text}" for text in sorted(said)]
+    return sorted(said)
 
 
 def projection(samples: Sequence[Sample]) -> str:
@@ -195,8 +195,9 @@ def one_line(sample: Sample) -> str:
     """A job's outcome, for the terminal."""
     job = sample.job
     head = f"{job.workload} {job.size:,} {job.entry}"
-    if sample.error:
+    if not sample.repeats:
         return f"{head}: {sample.error}"
     headline = WORKLOADS[job.workload].headline
     middle = median(values_of([sample], headline))
-    return f"{head}: {number(middle)} {headline}{projection([sample])}, start-up {number(sample.startup_s)} s"
+    text = f"{head}: {number(middle)} {headline}{projection([sample])}, start-up {number(sample.startup_s)} s"
+    return f"{text}; {sample.error}" if sample.error else text

@@ -48,15 +48,28 @@ def measure(job: Job) -> Sample:
         prints.reader = StdoutReader()
         excluded.append(prints.reader.process.pid)
     system = systems.make(job.system, job.variant)
+    sample = Sample(job)
     started = time.perf_counter()
-    system.start()
     try:
+        system.start()
         system.warm_up()
-        startup = time.perf_counter() - started
-        sample = Sample(job, startup_s=startup, version=system.version())
-        return dataclasses.replace(sample, repeats=repeats(system, job, excluded))
-    finally:
+        sample = Sample(job, startup_s=time.perf_counter() - started, version=system.version())
+        sample = dataclasses.replace(sample, repeats=repeats(system, job, excluded))
+    except Exception as error:
+        sample = failed(sample, error)
+    try:
         system.stop()
+    except Exception as error:
+        # What was measured before stands; the complaint goes with it.
+        sample = failed(sample, error)
+    return sample
+
+
+def failed(sample: Sample, error: Exception) -> Sample:
+    """The sample with the reason; the first one stays."""
+    traceback.print_exception(type(error), error, error.__traceback__)
+    text = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+    return dataclasses.replace(sample, error=sample.error or text)
 
 
 def repeats(system: System, job: Job, excluded: list[int]) -> list[Repeat]:
@@ -76,11 +89,7 @@ def main() -> None:
     os.dup2(2, 1)
     adopt_orphans()
     functions.as_script()
-    try:
-        sample = measure(job)
-    except Exception as error:
-        traceback.print_exc()
-        sample = Sample(job, error=f"{type(error).__name__}: {error}".splitlines()[0][:300])
+    sample = measure(job)
     print(sample.to_json(), file=answers, flush=True)
     # Some systems leave threads or workers that would hold the exit up; they are this process's own.
     os._exit(1 if sample.error else 0)

@@ -28,6 +28,10 @@ class Muster(System):
     name = "muster"
     package = "muster"
 
+    def __init__(self, variant: str) -> None:
+        super().__init__(variant)
+        self._queued: muster.Call | None = None
+
     def start(self) -> None:
         warm = ["--warm", "0"] if self.variant == "cold" else []
         self._service = subprocess.Popen(
@@ -41,7 +45,6 @@ class Muster(System):
         if not line:
             raise RuntimeError("the service did not start; what it said is above")
         self._facts = json.loads(line)
-        self._queued: muster.Call | None = None
 
     def stop(self) -> None:
         if self._queued is not None:
