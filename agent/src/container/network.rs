@@ -9,10 +9,12 @@
 //! IPv6: the bridge has none, and the engine switches it off inside the containers.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::Stdio;
 use std::time::Duration;
 
+use nix::fcntl::{Flock, FlockArg};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
@@ -50,6 +52,13 @@ pub enum NetworkError {
     /// The engine would not make it.
     #[error("the network {NETWORK} could not be made")]
     Engine(#[from] EngineError),
+    /// Another agent of this machine holds it for too long.
+    #[error("the lock on the machine's network rules could not be had")]
+    Lock {
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The tool could not be run.
     #[error(
         "{command} could not be run; install iptables, or give containers no network with --network none"
@@ -73,6 +82,7 @@ pub enum NetworkError {
 
 /// Makes network and rules, or puts right what has changed since.
 pub async fn ensure(engine: &Engine) -> Result<(), NetworkError> {
+    let _turn = turn().await?;
     engine.ensure_network(&EngineNetwork { name: NETWORK.into(), bridge: BRIDGE.into() }).await?;
     let resolv = tokio::fs::read_to_string("/etc/resolv.conf").await.unwrap_or_default();
     run("iptables-restore", &["-w", "--noflush"], &rules(&resolvers(&resolv))).await?;
@@ -86,6 +96,7 @@ pub async fn ensure(engine: &Engine) -> Result<(), NetworkError> {
 
 /// Removes network and rules if no container uses them: the last agent of a machine leaves nothing.
 pub async fn remove_if_unused(engine: &Engine) {
+    let Ok(_turn) = turn().await else { return };
     if !engine.remove_network(NETWORK).await {
         return;
     }
@@ -96,6 +107,21 @@ pub async fn remove_if_unused(engine: &Engine) {
     for chain in [FORWARD, INPUT] {
         let _ = accepted("iptables", &["-w", "-F", chain]).await;
         let _ = accepted("iptables", &["-w", "-X", chain]).await;
+    }
+}
+
+/// One agent of a machine at a time: else one that stops could take away the rules that another has just made. The lock is
+/// on a directory that is always there, so that it leaves no file.
+async fn turn() -> Result<Flock<File>, NetworkError> {
+    let lock = || {
+        Flock::lock(File::open("/run")?, FlockArg::LockExclusive).map_err(|(_, error)| error.into())
+    };
+    let locked = tokio::task::spawn_blocking(lock);
+    let failed = |source| NetworkError::Lock { source };
+    match tokio::time::timeout(DEADLINE, locked).await {
+        Ok(Ok(locked)) => locked.map_err(failed),
+        Ok(Err(panicked)) => Err(failed(std::io::Error::other(panicked))),
+        Err(late) => Err(failed(std::io::Error::other(late))),
     }
 }
 

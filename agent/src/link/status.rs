@@ -25,7 +25,12 @@ pub async fn stream(
         }
         tokio::select! {
             biased;
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => {
+                // The last word: that this host takes nothing new. A reader that is gone needs none.
+                let last = encode(&board.borrow());
+                let _ = out.send(last).await;
+                return;
+            }
             () = out.closed() => return,
             // A board that is gone has no more changes, and the stop is near.
             changed = board.changed() => match changed {
@@ -62,6 +67,8 @@ mod tests {
         let changed = chunks.recv().await.expect("on change");
         assert!(String::from_utf8_lossy(&changed).contains(r#""draining":true"#));
         stop.cancel();
+        assert_eq!(chunks.recv().await, Some(changed), "the last word");
+        assert_eq!(chunks.recv().await, None);
         streaming.await.expect("no panic");
     }
 }
