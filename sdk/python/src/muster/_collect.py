@@ -9,6 +9,7 @@ from typing import Any
 
 from ._errors import TransportError
 from ._outcome import Loader
+from ._stream import NOTICE_SECONDS
 
 _MISSING: Any = object()
 
@@ -117,7 +118,7 @@ class Queued:
         while True:
             with self._changed:
                 while not self._batches and not self._finished:
-                    self._changed.wait()
+                    self._changed.wait(NOTICE_SECONDS)
                 if not self._batches:
                     return
                 loader, first, attempt, outputs = self._batches.popleft()

@@ -32,7 +32,7 @@ from ._opening import Opening
 from ._options import Options
 from ._outcome import Loader, call_error
 from ._sender import Sender
-from ._stream import Stream
+from ._stream import NOTICE_SECONDS, Stream
 from ._upload import SMALL_BYTES, SMALL_SECONDS, Inputs, Queue
 
 CANCEL_SECONDS = 3.0
@@ -123,7 +123,7 @@ class Session:
             if not self._begin():
                 self._in_thread(self._send)
             self._read()
-        self.finished.wait()
+        self._wait()
         return True
 
     def start(self, inputs: Inputs) -> bool:
@@ -153,7 +153,7 @@ class Session:
             self._in_thread(self._send)
             if not self.queue.closed:
                 inputs.pump(self.queue)
-            self.finished.wait()
+            self._wait()
         if self._reason is not None:
             raise self._reason
         return self.call_id or ""
@@ -196,6 +196,10 @@ class Session:
                 _api.events(
                     self._endpoint, self.call_id or "", self._stream.last
                 ).connection.close()
+
+    def _wait(self) -> None:
+        while not self.finished.wait(NOTICE_SECONDS):
+            pass
 
     def _finish(self) -> None:
         self.finished.set()

@@ -18,6 +18,9 @@ from ._errors import ApiError, TransportError
 from ._http import Body
 
 SILENCE_SECONDS = 30.0
+# Waits in the caller's thread are at most this long at a time: CPython overlooks a signal that comes just before a
+# blocking call until that call is over.
+NOTICE_SECONDS = 1.0
 # How long to try to reach the gateway again before the call is given up.
 LOST_SECONDS = 60.0
 _FIRST_PAUSE_SECONDS = 0.05
@@ -129,7 +132,7 @@ class Stream:
         while True:
             patience = sink.patience()
             silence = heard + SILENCE_SECONDS - time.monotonic()
-            wanted = silence if patience is None else min(patience, silence)
+            wanted = min(silence, NOTICE_SECONDS if patience is None else patience)
             try:
                 data = body.read(max(wanted, 0.001))
             except (OSError, TransportError) as error:

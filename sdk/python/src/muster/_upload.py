@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from . import _payload
+from ._stream import NOTICE_SECONDS
 
 # A call whose inputs are all there within this time and size goes out in one request.
 SMALL_BYTES = 1 << 20
@@ -64,7 +65,7 @@ class Queue:
         if self.waiting_bytes >= BUFFER_BYTES:
             with self._changed:
                 while self.waiting_bytes >= BUFFER_BYTES and not self.stopped:
-                    self._changed.wait()
+                    self._changed.wait(NOTICE_SECONDS)
         if self.stopped:
             return False
         self._runs.append(run)
