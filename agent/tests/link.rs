@@ -1,5 +1,7 @@
 //! The link: a gateway of a few lines accepts the agent's connection, turns the roles, and calls.
 
+#![allow(clippy::disallowed_methods, reason = "the gateway here ends with the test's runtime")]
+
 mod common;
 
 use std::collections::HashMap;

@@ -168,7 +168,8 @@ mod tests {
         let first = rooms.take(want, &waiting).await;
         assert_eq!(first.room().cores, vec![0]);
         let other = rooms.clone();
-        let second = tokio::spawn(async move { other.take(want, &waiting).await });
+        let second =
+            crate::tasks::Tasks::new().spawn(async move { other.take(want, &waiting).await });
         let said = tokio::time::timeout(Duration::from_secs(5), why.wait_for(|why| why.is_some()))
             .await
             .expect("in time")

@@ -102,7 +102,8 @@ mod tests {
         let uid = nix::unistd::getuid().as_raw();
         let (folder, listener) = SocketFolder::create(state.path(), "ab12", uid).expect("a folder");
         let path = folder.path().to_path_buf();
-        let accepting = tokio::spawn(async move { accept(listener, &"f".repeat(64)).await });
+        let accepting = crate::tasks::Tasks::new()
+            .spawn(async move { accept(listener, &"f".repeat(64)).await });
         let stranger = UnixStream::connect(path.join("agent.sock")).await.expect("connected");
         let closed = async {
             let mut byte = [0];

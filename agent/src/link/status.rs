@@ -58,7 +58,7 @@ mod tests {
         let board = Board::new(&crate::settings::for_tests(2));
         let (out, mut chunks) = mpsc::channel(1);
         let stop = CancellationToken::new();
-        let streaming = tokio::spawn(stream(board.watch(), out, stop.clone()));
+        let streaming = crate::tasks::Tasks::new().spawn(stream(board.watch(), out, stop.clone()));
         let first = chunks.recv().await.expect("at once");
         let start = tokio::time::Instant::now();
         assert_eq!(chunks.recv().await.expect("on the timer"), first);
