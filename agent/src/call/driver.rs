@@ -119,6 +119,8 @@ struct Worker<H> {
     opened: bool,
     /// Kills for want of memory that are accounted for.
     oom_kills: u64,
+    /// What it wrote to stderr before it died outside of any input.
+    last_words: String,
 }
 
 impl<W: Workers> Driver<W> {
@@ -138,7 +140,8 @@ impl<W: Workers> Driver<W> {
             Ok(claimed) => claimed,
             Err(report) => return report,
         };
-        let mut worker = Worker { runner, held, opened: false, oom_kills: 0 };
+        let mut worker =
+            Worker { runner, held, opened: false, oom_kills: 0, last_words: String::new() };
         self.report(Report::Ready).await;
         loop {
             let order = tokio::select! {
@@ -222,8 +225,13 @@ impl<W: Workers> Driver<W> {
             };
             match step {
                 Ok(Step::News(news)) => self.publish(worker, news, batch.attempt).await?,
-                Ok(Step::Ended { exit, running, news }) => {
+                Ok(Step::Ended { exit, running, news, last_words }) => {
                     self.publish(worker, news, batch.attempt).await?;
+                    if running.is_none() {
+                        let call = &self.call.spec.call;
+                        tracing::warn!(call, last_words, "worker died outside of any input");
+                        worker.last_words = last_words;
+                    }
                     return Err(Stop::Dead(killed.unwrap_or(Death::Exit(exit)), running));
                 }
                 Ok(Step::Time) => {
@@ -299,7 +307,10 @@ impl<W: Workers> Driver<W> {
         guilty: Option<u64>,
     ) -> Report {
         let memory = worker.held.memory();
-        let failure = verdict::failure(&death, worker.oom_kills, memory, &self.call.host);
+        let mut failure = verdict::failure(&death, worker.oom_kills, memory, &self.call.host);
+        if !worker.last_words.is_empty() {
+            failure.message = format!("{}: {}", failure.message, worker.last_words);
+        }
         let (mut inputs, mut bytes, mut rest) = (0, 0, None);
         if let Some(mut left) = batch {
             (inputs, bytes) = (left.len(), left.item_bytes());

@@ -88,6 +88,13 @@ impl Attribution {
         }
     }
 
+    /// The end of what belongs to nobody, for people: a runner that dies outside of any input may say why on stderr.
+    pub fn last_words(&self, at_most: usize) -> String {
+        let held: Vec<u8> = self.err.held.iter().flat_map(|bytes| bytes.iter().copied()).collect();
+        let tail = &held[held.len().saturating_sub(at_most)..];
+        String::from_utf8_lossy(tail).trim().to_owned()
+    }
+
     fn lane(&mut self, stream: Stream) -> &mut Lane {
         match stream {
             Stream::Stdout => &mut self.out,

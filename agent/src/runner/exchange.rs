@@ -25,6 +25,8 @@ const LOOK_AT_MOST: Duration = Duration::from_secs(1);
 const MAX_HELD: usize = 4 << 20;
 /// What is read from the pipes of a runner that has ended, at most, in chunks.
 const LAST_CHUNKS: usize = 64;
+/// What is told of its stderr where no input printed it, in bytes.
+const LAST_WORDS: usize = 1000;
 /// How long pid 1 may take to say how a runner ended that has closed its channel.
 const EXIT_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -60,6 +62,8 @@ pub enum Step {
         running: Option<u64>,
         /// Its last prints and records.
         news: News,
+        /// The end of what it wrote to stderr outside of any input.
+        last_words: String,
     },
 }
 
@@ -262,10 +266,8 @@ impl Runner {
         }
         self.attribute(&mut news);
         let running = self.page.running().and_then(|running| running.index);
-        Step::Ended {
-            exit,
-            running: running.filter(|index| Some(*index) == self.unanswered()),
-            news,
-        }
+        let running = running.filter(|index| Some(*index) == self.unanswered());
+        let last_words = self.attribution.last_words(LAST_WORDS);
+        Step::Ended { exit, running, news, last_words }
     }
 }

@@ -195,7 +195,7 @@ async fn a_dead_runner_names_its_input_and_loses_no_record() {
     loop {
         let (news, end) = match step(&mut runner).await.expect("an honest runner") {
             Step::News(news) => (news, None),
-            Step::Ended { exit, running, news } => (news, Some((exit.signal, running))),
+            Step::Ended { exit, running, news, .. } => (news, Some((exit.signal, running))),
             Step::Time => panic!("too late"),
         };
         seen.extend(indexes(&news));
@@ -215,13 +215,16 @@ async fn a_dead_runner_names_its_input_and_loses_no_record() {
 }
 
 #[tokio::test]
-async fn lies_about_what_runs_blame_nobody() {
+async fn lies_about_what_runs_blame_nobody_and_last_words_are_kept() {
     let (mut runner, mut other) = runner();
     runner.give(&[], &batch(0, 3));
     other.runs(2, u64::MAX);
+    other.err.write_all(b"Traceback\nAttributeError\n").expect("room");
     other.exit(&Exit { exit_code: Some(1), ..Exit::default() });
     match step(&mut runner).await {
-        Ok(Step::Ended { running, .. }) => assert_eq!(running, None),
+        Ok(Step::Ended { running, last_words, .. }) => {
+            assert_eq!((running, last_words.as_str()), (None, "Traceback\nAttributeError"));
+        }
         other => panic!("expected an end, got {other:?}"),
     }
 }

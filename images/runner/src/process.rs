@@ -53,7 +53,7 @@ pub fn run(
     if Path::new(FOLDER).is_dir() {
         command.current_dir(FOLDER);
     }
-    sys::unblock_signals(&mut command);
+    sys::prepare_command(&mut command);
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use nix::libc;
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
 /// Descriptors that may come with one message.
@@ -58,10 +58,14 @@ pub fn prepare_runner(command: &mut Command, channel: OwnedFd, page: OwnedFd) {
     unsafe { command.pre_exec(prepare) };
 }
 
-/// Makes the command's process start with no signal blocked.
-pub fn unblock_signals(command: &mut Command) {
-    // SAFETY: between fork and exec only sigprocmask is called, which is async-signal-safe; nothing allocates.
-    unsafe { command.pre_exec(|| Ok(SigSet::empty().thread_set_mask()?)) };
+/// Makes the command's process start with no signal blocked, and die with us.
+pub fn prepare_command(command: &mut Command) {
+    let prepare = || {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+        Ok(SigSet::empty().thread_set_mask()?)
+    };
+    // SAFETY: between fork and exec only prctl and sigprocmask are called, which are plain system calls; nothing allocates.
+    unsafe { command.pre_exec(prepare) };
 }
 
 /// Descriptor 3 as the data channel and 4 as the shared page: what every runner is started with. To be called once.
