@@ -5,6 +5,8 @@
 //! network if nobody else uses it, and our folders. A second signal exits at once; the next start sweeps up.
 
 use std::future::Future;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -71,8 +73,9 @@ pub enum Stopped {
 
 #[derive(Debug)]
 struct Lock {
-    /// Held as long as this lives.
+    /// Both held as long as this lives: the state folder, and the name, whatever folder its other owner has.
     _file: Flock<std::fs::File>,
+    _name: UnixListener,
     path: PathBuf,
 }
 
@@ -117,14 +120,19 @@ impl Lock {
     fn take(settings: &Settings) -> Result<Lock, BuildError> {
         let path = settings.state_dir.join("lock");
         let failed = |source| BuildError::Lock { path: path.display().to_string(), source };
+        let taken = |lock: String| BuildError::Taken { name: settings.host_name.clone(), lock };
+        // A name without a file: the kernel gives it back when the process ends, however it does.
+        let name = format!("muster-agent/{}", settings.host_name);
+        let address = SocketAddr::from_abstract_name(&name).map_err(failed)?;
+        let name = UnixListener::bind_addr(&address).map_err(|error| match error.kind() {
+            std::io::ErrorKind::AddrInUse => taken(format!("socket @{name}")),
+            _ => failed(error),
+        })?;
         std::fs::create_dir_all(&settings.state_dir).map_err(failed)?;
         let file = std::fs::File::create(&path).map_err(failed)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => Ok(Lock { _file: file, path }),
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(BuildError::Taken {
-                name: settings.host_name.clone(),
-                lock: path.display().to_string(),
-            }),
+            Ok(file) => Ok(Lock { _file: file, _name: name, path }),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(taken(path.display().to_string())),
             Err((_, errno)) => Err(failed(errno.into())),
         }
     }
