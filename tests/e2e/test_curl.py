@@ -105,42 +105,32 @@ int main(int count, char **arguments) {
 """
 
 
-@pytest.fixture(scope="module")
-def bare_image(tmp_path_factory):
+@pytest.fixture
+def bare_image(tmp_path):
     """An image with one static program in it and nothing else at all."""
-    folder = tmp_path_factory.mktemp("image")
-    (folder / "hello.c").write_text(HELLO)
+    (tmp_path / "hello.c").write_text(HELLO)
     subprocess.run(
-        ["cc", "-static", "-O1", "-o", folder / "hello", folder / "hello.c"], check=True, timeout=60
+        ["cc", "-static", "-O1", "-o", tmp_path / "hello", tmp_path / "hello.c"],
+        check=True,
+        timeout=60,
     )
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
-        archive.add(folder / "hello", "hello")
+        archive.add(tmp_path / "hello", "hello")
     name = f"muster-e2e-{RUN}:bare"
     docker("import", "-", name, data=packed.getvalue())
     yield name
     docker("image", "rm", name)
 
 
-def test_any_language_and_any_image_an_image_needs_nothing_of_ours(bare_image, service):
-    until(
-        "the agent has seen the new image",
-        lambda: bare_image in [image["name"] for image in service.agents[0].status()["images"]],
-        30,
-    )
+def test_any_language_and_any_image_an_image_needs_nothing_of_ours(bare_image, own_service):
+    # An agent of its own, with nothing warm: at its end no container is left that holds the image.
+    service = own_service()
+    service.add_agent("--cpus", "0", "--ram", "1GiB", "--warm", "0", "--pull", "never")
     path = f"{RUN_SMALL}&image={bare_image}&arg=/hello&arg=1&arg=2"
     answer = curl(service, path, "--data-binary", "@-", "-H", "TE: trailers", data=b"echoed")
     assert answer.body == b"no shell, no libc, 2 arguments\nechoed"
     assert answer.headers["muster-exit-code"] == "5"
-    # Its warm workers hold the image; the fixture removes it.
-    until("nothing uses the image", lambda: _unused(service, bare_image), 30)
-
-
-def _unused(service, image):
-    names = docker("ps", "--all", "--quiet", "--filter", f"ancestor={image}").split()
-    if names:
-        docker("rm", "--force", *names)
-    return not names
 
 
 @pytest.mark.smoke

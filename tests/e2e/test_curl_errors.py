@@ -46,7 +46,6 @@ def test_an_unknown_field_is_named(service):
         ("cpu", "two"),
         ("cpu", -1),
         ("cpu", 0),
-        ("ram", None),
         ("ram", [4]),
         ("inputs", 7),
         ("source", 1),
@@ -110,10 +109,22 @@ def test_no_room_names_the_largest_host(service, limits):
     assert_problem(answer, answer.status, service.agents[0].name)
 
 
-def test_no_such_image_names_those_there(service):
-    answer = curl(service, "/v1/calls", *as_json({**GOOD, "image": "no-such-image-anywhere:1"}))
-    assert answer.status // 100 == 4
-    assert_problem(answer, answer.status, "no-such-image-anywhere:1", "muster/python:")
+def test_no_such_image_names_those_there(own_service):
+    service = own_service()
+    service.add_agent("--cpus", "0", "--ram", "1GiB", "--warm", "0", "--pull", "never")
+    body = as_json({**GOOD, "image": "no-such-image-anywhere:1"})
+    assert_problem(
+        curl(service, "/v1/calls", *body), 422, "no-such-image-anywhere:1", "muster/python:"
+    )
+
+
+def test_an_image_that_cannot_be_pulled_ends_the_call_naming_those_there(service):
+    """Hosts that may pull have to try, so the call is admitted first."""
+    answer = curl(service, "/v1/calls", *as_json({**GOOD, "image": "127.0.0.1:1/nothing:1"}))
+    end = answer.events[-1]
+    assert (end["state"], end["error"]["code"]) == ("failed", "no_such_image")
+    assert "127.0.0.1:1/nothing:1" in end["error"]["message"]
+    assert "muster/python:" in end["error"]["action"]
 
 
 def test_an_unknown_route_and_a_wrong_method_are_problems_too(service):

@@ -63,11 +63,25 @@ def test_more_cores_or_memory_than_any_host_has_names_the_largest(service, too_m
     assert str(next(iter(too_much.values()))) in text
 
 
-def test_an_unknown_image_names_those_there(service):
+def test_an_unknown_image_is_refused_naming_those_there(own_service):
+    service = own_service()
+    service.add_agent("--cpus", "0", "--ram", "1GiB", "--warm", "0", "--pull", "never")
     with pytest.raises(muster.ImageError) as caught:
         small_map(abs, [1], image="no-such-image-anywhere:1")
-    text = str(caught.value)
-    assert "no-such-image-anywhere:1" in text
+    _assert_names_images(caught.value, "no-such-image-anywhere:1")
+
+
+def test_an_image_that_cannot_be_pulled_ends_the_call_naming_those_there(service):
+    """Where hosts may pull, the call is admitted, and ends at once when they cannot."""
+    with pytest.raises(muster.CallFailed) as caught:
+        small_map(abs, [1], image="127.0.0.1:1/nothing:1")
+    assert caught.value.code == "no_such_image"
+    _assert_names_images(caught.value, "127.0.0.1:1/nothing:1")
+
+
+def _assert_names_images(error, wanted):
+    text = str(error)
+    assert wanted in text
     assert f"muster/python:{sys.version_info[0]}.{sys.version_info[1]}" in text
 
 

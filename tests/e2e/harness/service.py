@@ -157,10 +157,10 @@ class Service:
     def restart_gateway(self, listen):
         """Stops the gateway and starts it again at the address it had."""
         self._stop_gateway()
-        (self.state / "service.json").unlink(missing_ok=True)
         self._start_gateway(listen)
 
     def _start_gateway(self, listen):
+        before = self._written()
         self.gateway = Daemon(
             [
                 programs() / "muster-gateway",
@@ -170,16 +170,23 @@ class Service:
             ],
             self.folder / "gateway.log",
         )  # fmt: skip
-        found = until("the gateway has written service.json", self._service_file, 20)
+        until("the gateway has written its files", lambda: self._written() != before, 20)
+        found = json.loads(self._service_file.read_text())
         self.api = Api(found["url"], found["token"])
         until("the gateway is ready", lambda: self.gateway.check() and self.api.ready(), 20)
         return self
 
+    @property
     def _service_file(self):
-        self.gateway.check()
+        return self.state / "service.json"
+
+    def _written(self):
+        """When the files that clients and agents read were written last; the join file comes last."""
         try:
-            return json.loads((self.state / "service.json").read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
+            return self.join_file.stat().st_mtime_ns
+        except FileNotFoundError:
+            if self.gateway:
+                self.gateway.check()
             return None
 
     def add_agent(self, *arguments, warm=0):
