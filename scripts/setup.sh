@@ -10,7 +10,7 @@
 . "$(dirname "$0")/lib.sh"
 
 apt_updated=no
-rust_minimum=1.85
+rust_minimum=1.89
 
 # install WHY PACKAGE...: asks the distribution for the packages, or says which ones to install by hand.
 install() {

@@ -31,10 +31,11 @@ was_failed() { [[ " ${failed[*]-} " == *" $1 "* ]]; }
 limited() { timeout --kill-after=30 "${MUSTER_SUITE_SECONDS:-1500}" "$@"; }
 
 rust_tests() {
+    # In release, so that dependencies are built once for the tests and the daemons.
     if cargo nextest --version >/dev/null 2>&1; then
-        suite rust limited cargo nextest run --workspace --locked --no-fail-fast
+        suite rust limited cargo nextest run --workspace --release --locked --no-fail-fast
     else
-        suite rust limited cargo test --workspace --locked --no-fail-fast
+        suite rust limited cargo test --workspace --release --locked --no-fail-fast
     fi
 }
 

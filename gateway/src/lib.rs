@@ -2,6 +2,8 @@
 //!
 //! Read in this order: [`calls`] (what a call is and how it runs), [`fleet`] (where workers go), [`link`] (the way to a host), [`store`] (what does not stay in memory), [`http`] (the front door), [`auth`] (tokens).
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests end with their runtime"))]
+
 pub mod auth;
 pub mod calls;
 pub mod fleet;

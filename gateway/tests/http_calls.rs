@@ -1,5 +1,7 @@
 //! From a request to the last event, through the real HTTP stack and a fake host.
 
+#![allow(clippy::disallowed_methods, reason = "tests end with their runtime")]
+
 mod support;
 
 use bytes::Bytes;

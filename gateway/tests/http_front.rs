@@ -1,5 +1,7 @@
 //! The front door: routes, tokens, problems, limits, and the agents' way in.
 
+#![allow(clippy::disallowed_methods, reason = "tests end with their runtime")]
+
 mod support;
 
 use std::collections::BTreeSet;

@@ -1,5 +1,7 @@
 //! `POST /v1/run`: stdin in, stdout out, the exit code in a trailer.
 
+#![allow(clippy::disallowed_methods, reason = "tests end with their runtime")]
+
 mod support;
 
 use bytes::Bytes;

@@ -9,8 +9,6 @@ use super::batching::Pace;
 
 /// How much work is kept here.
 const AHEAD: Duration = Duration::from_millis(200);
-/// Inputs per worker that takes inputs, however slow they are: one runs, one waits.
-const PER_WORKER: u64 = 2;
 /// Bytes of inputs that were received and not answered.
 const MAX_BYTES: u64 = 32 << 20;
 /// Inputs that were received and not answered.
@@ -32,8 +30,9 @@ impl Demand {
 
     /// The DEMAND to send, (inputs, bytes), if it is worth a message now.
     pub fn next(&mut self, starting: usize, running: usize, pace: Pace) -> Option<(u64, u64)> {
-        // One for each that starts, so that it need not wait for its first.
-        let least = PER_WORKER * running as u64 + starting as u64;
+        // One for each, also while it starts. Slow inputs are not asked for ahead: one that waited here behind another could
+        // be running on a host that has nothing to do.
+        let least = (running + starting) as u64;
         let ahead = pace.within(AHEAD).unwrap_or(0) as u64 * running as u64;
         let window = least.max(ahead).min(MAX_INPUTS);
         let inputs = (self.answered.0 + window).max(self.asked.0);
@@ -63,20 +62,20 @@ mod tests {
     }
 
     #[test]
-    fn starting_workers_ask_for_one_each_and_running_ones_for_two() {
+    fn workers_ask_for_one_each_before_the_pace_is_known() {
         let mut demand = Demand::default();
         assert_eq!(demand.next(3, 0, Pace::default()), Some((3, 32 << 20)));
         assert_eq!(demand.next(3, 0, Pace::default()), None);
-        assert_eq!(demand.next(0, 3, Pace::default()), Some((6, 32 << 20)));
+        assert_eq!(demand.next(0, 4, Pace::default()), Some((4, 32 << 20)));
     }
 
     #[test]
     fn slow_inputs_are_asked_for_one_by_one() {
         let mut demand = Demand::default();
         let slow = pace(Duration::from_secs(1));
-        assert_eq!(demand.next(0, 2, slow), Some((4, 32 << 20)));
+        assert_eq!(demand.next(0, 2, slow), Some((2, 32 << 20)));
         demand.answered(1, 10);
-        assert_eq!(demand.next(0, 2, slow).map(|asked| asked.0), Some(5));
+        assert_eq!(demand.next(0, 2, slow).map(|asked| asked.0), Some(3));
     }
 
     #[test]

@@ -199,6 +199,7 @@ impl Calls {
             tasks: self.shared.tasks.clone(),
         };
         self.shared.tasks.spawn(owner::run(start));
+        metrics::counter!("muster_calls_admitted_total").increment(1);
         Ok(Created::New(handle))
     }
 
@@ -293,7 +294,13 @@ impl Calls {
                 () = self.shared.tasks.stopping() => return,
                 () = tokio::time::sleep(FORGET_EVERY) => {}
             }
-            self.lock().forget(&self.shared.config, Instant::now());
+            let live = {
+                let mut table = self.lock();
+                table.forget(&self.shared.config, Instant::now());
+                table.live()
+            };
+            metrics::gauge!("muster_calls_live").set(live as f64);
+            metrics::gauge!("muster_spilled_bytes").set(self.shared.spill.used() as f64);
         }
     }
 }

@@ -167,14 +167,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let (commands, id) = (self.fleet.commands.clone(), self.id);
-        if let Err(mpsc::error::TrySendError::Full(command)) =
-            commands.try_send(Command::CallDown(id))
-        {
-            self.fleet.tasks.spawn(async move {
-                let _ = commands.send(command).await;
-            });
-        }
+        tell(&self.fleet.tasks, &self.fleet.commands, Command::CallDown(self.id));
     }
 }
 
@@ -183,7 +176,11 @@ impl HostSeat {
     pub fn run(self, io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
         let tasks = self.fleet.tasks.clone();
         tasks.clone().spawn(async move {
-            let events = LinkEvents { commands: self.fleet.commands.clone(), up: None };
+            let events = LinkEvents {
+                commands: self.fleet.commands.clone(),
+                up: None,
+                tasks: tasks.clone(),
+            };
             tracing::info!(host = self.name, "host connected");
             let ended = tokio::select! {
                 ended = link::run(self.link, self.name.clone(), io, events, tasks.clone()) => ended,
@@ -215,6 +212,7 @@ impl Drop for HostSeat {
 pub struct LinkEvents {
     commands: mpsc::Sender<Command>,
     up: Option<LinkId>,
+    tasks: Tasks,
 }
 
 impl LinkEvents {
@@ -231,17 +229,18 @@ impl LinkEvents {
 
 impl Drop for LinkEvents {
     fn drop(&mut self) {
-        let Some(id) = self.up else { return };
-        let commands = self.commands.clone();
-        if let Err(mpsc::error::TrySendError::Full(command)) =
-            commands.try_send(Command::HostDown(id))
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "a destructor has no Tasks; ends at once"
-            )]
-            runtime.spawn(async move { commands.send(command).await });
+        if let Some(id) = self.up {
+            tell(&self.tasks, &self.commands, Command::HostDown(id));
         }
+    }
+}
+
+/// Tells the owner task something that must not be lost, from where nobody can wait.
+fn tell(tasks: &Tasks, commands: &mpsc::Sender<Command>, command: Command) {
+    if let Err(mpsc::error::TrySendError::Full(command)) = commands.try_send(command) {
+        let commands = commands.clone();
+        tasks.spawn(async move {
+            let _ = commands.send(command).await;
+        });
     }
 }

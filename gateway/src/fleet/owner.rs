@@ -49,6 +49,7 @@ pub(super) async fn run(
         if hosts_changed {
             let mut hosts: Vec<_> = owner.hosts.values().map(|host| host.status.clone()).collect();
             hosts.sort_by(|a, b| a.host.cmp(&b.host));
+            metrics::gauge!("muster_hosts").set(hosts.len() as f64);
             snapshot.send_replace(Arc::new(hosts));
         }
         owner.place();
