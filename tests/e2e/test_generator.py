@@ -66,7 +66,7 @@ def test_closing_or_dropping_it_cancels_the_call(service, how):
 
     outputs = small_map(run, [0, 1, 2], generator=True)
     if how == "break":
-        for output in outputs:
+        for output in outputs:  # noqa: B007 - it is looked at below
             break
     else:
         output = next(outputs)

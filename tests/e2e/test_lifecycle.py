@@ -3,7 +3,6 @@ successor."""
 
 import os
 import platform
-import signal
 
 import pytest
 from harness import Script, small_map, until

@@ -28,6 +28,13 @@ def assert_none(name, state, pids):
     assert not left, f"left behind by {name}: {left}"
 
 
+def remove(name):
+    """Removes the containers that are left, so that one failure does not make others."""
+    left = containers(f"muster.agent={name}")
+    if left:
+        docker("rm", "--force", *left)
+
+
 def cgroups(name):
     """Cgroups with the agent's name in their path."""
     return [folder for folder, _, _ in os.walk(CGROUPS) if name in folder]
@@ -76,11 +83,20 @@ def firewall_rules(name):
 
 
 def bridge_without_agent():
-    """The network and the rules that agents share go with the last agent."""
-    if any_agent_runs():
+    """The network and the rules that agents share go with the last agent.
+
+    Not one that Docker itself will not let go: containers of somebody else may hold it, and old
+    engines at times miscount the endpoints of a network that has none.
+    """
+    named = docker("network", "ls", "--filter", "name=^muster$", "--format", "{{.Name}}").split()
+    if any_agent_runs() or not all(_removed(name) for name in named):
         return []
-    named = docker("network", "ls", "--filter", "name=^muster", "--format", "{{.Name}}").split()
     return named + [line for line in _rules() if "muster" in line.lower()]
+
+
+def _removed(network):
+    done = subprocess.run(["docker", "network", "rm", network], capture_output=True, timeout=60)
+    return done.returncode == 0
 
 
 def any_agent_runs():

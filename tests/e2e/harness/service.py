@@ -115,8 +115,11 @@ class Agent:
         self.daemon.kill()
 
     def assert_nothing_left(self):
-        leftovers.assert_none(self.name, self.state, [self.daemon.pid])
-        shutil.rmtree(self.state, ignore_errors=True)
+        try:
+            leftovers.assert_none(self.name, self.state, [self.daemon.pid])
+        finally:
+            leftovers.remove(self.name)
+            shutil.rmtree(self.state, ignore_errors=True)
 
 
 class Service:
