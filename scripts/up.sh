@@ -13,7 +13,6 @@
 
 usual_port=8470
 patience=60
-agent_host=${MUSTER_AGENT_HOST_NAME:-$(uname -n)}
 
 port_is_free() { ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
@@ -51,7 +50,7 @@ start_agent() {
     if is_running "$state_dir/agent.pid" muster-agent; then return; fi
     say "service: starting the agent (as root: it works with cgroups, iptables and the engine)"
     daemon agent as_root "$release_dir/muster-agent" --join-file "$state_dir/join.json" \
-        --runner-dir "$root/build/runner" --state-dir "/run/muster-agent/$agent_host" --host-name "$agent_host"
+        --runner-dir "$root/build/runner"
     wait_until "$patience" has_settled agent is_ready || give_up agent gateway
 }
 
