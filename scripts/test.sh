@@ -30,7 +30,14 @@ was_failed() { [[ " ${failed[*]-} " == *" $1 "* ]]; }
 # A runner that stops making progress must not hold up the rest: the limit is far above what a suite takes.
 limited() { timeout --kill-after=30 "${MUSTER_SUITE_SECONDS:-1500}" "$@"; }
 
+# Some of these tests use the engine and cgroups: they need what containers need, and to be root.
 rust_tests() {
+    prepare_containers
+    if [ "$(id -u)" != 0 ]; then
+        local triple
+        triple=$(rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)
+        export "CARGO_TARGET_${triple}_RUNNER=sudo --preserve-env"
+    fi
     # In release, so that dependencies are built once for the tests and the daemons.
     if cargo nextest --version >/dev/null 2>&1; then
         suite rust limited cargo nextest run --workspace --release --locked --no-fail-fast
@@ -103,10 +110,7 @@ summarise() {
 prepared=
 mkdir -p "$logs"
 prepare
-if [ $# = 0 ]; then
-    prepare_containers
-    set -- rust python e2e
-fi
+[ $# != 0 ] || set -- rust python e2e
 for chosen in "$@"; do
     case $chosen in
         rust) rust_tests ;;
