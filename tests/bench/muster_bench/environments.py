@@ -30,6 +30,8 @@ class Environment:
         """The worker's environment variables."""
         harness = str(ROOT / "tests" / "e2e")
         return {
+            # Workers run in a folder of their own, and may not rely on where the driver was started.
+            "MUSTER_BIN_DIR": str(ROOT / "target" / "release"),
             **os.environ,
             "PATH": f"{self.python.parent}{os.pathsep}{os.environ.get('PATH', '')}",
             "PYTHONPATH": f"{LIBRARY}{os.pathsep}{harness}",

@@ -6,7 +6,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from .samples import Sample
+from .samples import Repeat, Sample
+
+FIXED_PART = {"seconds": "", "services_MiB": "idle_MiB"}
+"""Values that grow with the number of inputs, and the value that says which part of them does not."""
 
 
 @dataclass(frozen=True)
@@ -63,18 +66,21 @@ def efficiency_percent(cpu_seconds: float, wall_seconds: float, workers: int) ->
 
 
 def values_of(samples: Iterable[Sample], name: str) -> list[float]:
-    """A value's measurements in all rounds; times of a part are projected to the whole."""
-    found = []
-    for sample in samples:
-        for repeat in sample.repeats:
-            if name in repeat.values:
-                value = repeat.values[name]
-                found.append(
-                    projected(value, sample.job.count, sample.job.size)
-                    if name == "seconds"
-                    else value
-                )
-    return found
+    """A value's measurements in all rounds; what grows with the inputs is projected from a part to the whole."""
+    return [
+        _whole(sample, repeat, name)
+        for sample in samples
+        for repeat in sample.repeats
+        if name in repeat.values
+    ]
+
+
+def _whole(sample: Sample, repeat: Repeat, name: str) -> float:
+    value, job = repeat.values[name], sample.job
+    if name not in FIXED_PART or job.count == job.size:
+        return value
+    fixed = repeat.values.get(FIXED_PART[name], 0.0)
+    return fixed + projected(value - fixed, job.count, job.size)
 
 
 def cpu_of(samples: Iterable[Sample], roles: Sequence[str] | None = None) -> list[float]:

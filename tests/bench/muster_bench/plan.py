@@ -59,8 +59,11 @@ def _wanted(entry: str, workload: Workload, size: int, choice: Choice) -> bool:
         return False
     if choice.quick and not choice.systems and system not in QUICK_SYSTEMS:
         return False
-    # Projections from the same count differ in nothing: one size is enough.
-    return not (_limited(workload, system, variant) and size != _sizes(workload, choice)[0])
+    if not _limited(workload, system, variant):
+        return True
+    # Projections from the same count differ in nothing: one size is enough. A quick run has only the better variant.
+    better = f"{system}/chunked" in workload.entries
+    return size == _sizes(workload, choice)[0] and not (choice.quick and better)
 
 
 def _limited(workload: Workload, system: str, variant: str) -> bool:

@@ -51,6 +51,13 @@ def test_times_and_cpu_of_a_part_are_projected_to_the_whole():
     assert figures.cpu_of(partial) == [30.0, 30.0]
 
 
+def test_memory_is_projected_without_its_fixed_part():
+    partial = sample("ray/single", [1.0], size=1000, count=100)
+    partial.repeats[0].values.update({"services_MiB": 50.0, "idle_MiB": 40.0, "p50_ms": 3.0})
+    assert figures.values_of([partial], "services_MiB") == [140.0]
+    assert figures.values_of([partial], "p50_ms") == [3.0]
+
+
 def test_the_rounds_of_a_job_are_one_set_of_values():
     rounds = [sample("ray/single", [1.0]), sample("ray/single", [2.0, 3.0])]
     assert figures.values_of(rounds, "seconds") == [1.0, 2.0, 3.0]

@@ -25,6 +25,7 @@ def test_a_quick_run_has_one_size_one_repeat_and_few_systems():
     assert {job.system for job in planned} <= set(QUICK_SYSTEMS)
     assert len({(job.workload, job.size) for job in planned}) == len(WORKLOADS)
     assert {job.repeats for job in planned} == {1}
+    assert {job.variant for job in planned if job.workload == "noop"} == {"warm", "chunked"}
 
 
 def test_a_long_run_has_the_sizes_that_take_long():

@@ -23,10 +23,11 @@ def run(system: System, size: int, meter: Meter) -> dict[str, float]:
         system.queue(functions.hold, size)
     peak = meter.peak
     held = [role for role in SERVICES if role in peak] or ["total"]
-    most = sum(peak[role] for role in held)
+    most, idle = (sum(seen[role] for role in held) for seen in (peak, before))
     return {
         "services_MiB": most / MIB,
-        "bytes_per_input": max(0.0, (most - sum(before[role] for role in held)) / size),
+        "idle_MiB": idle / MIB,
+        "bytes_per_input": max(0.0, (most - idle) / size),
         "inputs_per_s": size / meter.seconds,
     }
 
