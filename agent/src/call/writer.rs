@@ -8,7 +8,6 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use muster_wire::batch::{OutputsBuilder, Status};
 use muster_wire::frame::{Frame, HEADER, Kind, header};
-use muster_wire::print::Print;
 use muster_wire::results::Record;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -55,8 +54,8 @@ impl Message {
     /// What a runner did, prints before outputs.
     pub fn of_news(news: News, attempt: u32) -> Message {
         let mut message = Message::default();
-        for Printed { index, stream, bytes } in news.prints {
-            Print { index, attempt, stream, bytes }.to_frame().encode(&mut message.small);
+        for print in news.prints {
+            message.print(print, attempt);
         }
         let mut builder: Option<OutputsBuilder> = None;
         for record in news.records {
@@ -82,6 +81,17 @@ impl Message {
         Message::of(&builder.finish().to_frame())
     }
 
+    fn print(&mut self, print: Printed, attempt: u32) {
+        const FIXED: usize = 16;
+        let Printed { index, stream, bytes } = print;
+        self.small.put_slice(&header(Kind::Print, 0, FIXED + bytes.len()));
+        self.small.put_u64_le(index);
+        self.small.put_u32_le(attempt);
+        self.small.put_u8(stream as u8);
+        self.small.put_bytes(0, 3);
+        self.body(bytes);
+    }
+
     fn outputs(&mut self, builder: Option<OutputsBuilder>) {
         if let Some(builder) = builder {
             builder.finish().to_frame().encode(&mut self.small);
@@ -98,8 +108,17 @@ impl Message {
         self.small.put_u32_le(1);
         self.small.put_u32_le(record.item.len() as u32);
         self.small.put_u8(record.status as u8);
-        self.parts.push(self.small.split().freeze());
-        self.parts.push(record.item);
+        self.body(record.item);
+    }
+
+    /// The rest of a frame, uncopied if it is large.
+    fn body(&mut self, bytes: Bytes) {
+        if bytes.len() < LARGE {
+            self.small.put_slice(&bytes);
+        } else {
+            self.parts.push(self.small.split().freeze());
+            self.parts.push(bytes);
+        }
     }
 
     fn into_parts(mut self) -> Vec<Bytes> {
@@ -140,10 +159,14 @@ async fn write(mut inbox: mpsc::Receiver<Option<Message>>, out: mpsc::Sender<Byt
         let mut ended = false;
         loop {
             if let Some(message) = next.take() {
-                for part in message.into_parts() {
+                for mut part in message.into_parts() {
                     if part.len() < LARGE {
                         joined.put_slice(&part);
                         continue;
+                    }
+                    if !joined.is_empty() && joined.len() < SMALL {
+                        // Its header does not go out as a chunk of its own: those are what HTTP/2 does not like.
+                        joined.put_slice(&part.split_to(SMALL));
                     }
                     if !joined.is_empty() && out.send(joined.split().freeze()).await.is_err() {
                         return;
@@ -196,5 +219,125 @@ impl Moment {
         }
         self.small += 1;
         (self.small > SMALL_CHUNKS).then_some(self.until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use muster_wire::batch::Outputs;
+    use muster_wire::frame::Decoder;
+    use muster_wire::print::{Print, Stream};
+
+    fn record(index: u64, length: usize) -> Record {
+        let item = vec![index as u8; length].into();
+        Record { index, out_end: 0, err_end: 0, status: Status::Value, item }
+    }
+
+    fn printed(index: u64, length: usize) -> Printed {
+        Printed { index, stream: Stream::Stderr, bytes: vec![index as u8; length].into() }
+    }
+
+    async fn written(messages: Vec<Message>) -> Vec<Bytes> {
+        let (out, mut chunks) = mpsc::channel(1);
+        let (writer, writing) = Writer::new(out);
+        let sending = async {
+            for message in messages {
+                writer.send(message).await.expect("it is read");
+            }
+            writer.end().await;
+        };
+        let reading = async {
+            let mut all = Vec::new();
+            while let Some(chunk) = chunks.recv().await {
+                all.push(chunk);
+            }
+            all
+        };
+        tokio::join!(writing, sending, reading).2
+    }
+
+    fn frames(chunks: &[Bytes]) -> Vec<Frame> {
+        let mut decoder = Decoder::default();
+        chunks.iter().for_each(|chunk| decoder.push(chunk));
+        let frames = std::iter::from_fn(|| decoder.next_frame().expect("own frames")).collect();
+        assert!(decoder.is_empty());
+        frames
+    }
+
+    #[tokio::test]
+    async fn prints_and_outputs_of_every_size_come_whole_and_in_order() {
+        let sizes = [0, 5, LARGE - 1, LARGE, LARGE + 1, 3 << 20];
+        let news = News {
+            prints: sizes.iter().zip(0..).map(|(&size, index)| printed(index, size)).collect(),
+            records: sizes.iter().zip(0..).map(|(&size, index)| record(index, size)).collect(),
+        };
+        let chunks = written(vec![Message::of_news(news, 2)]).await;
+        let (mut prints, mut outputs) = (Vec::new(), Vec::new());
+        for frame in frames(&chunks) {
+            if frame.kind == Kind::Print {
+                assert!(outputs.is_empty(), "prints come first");
+                let Print { index, attempt, stream, bytes } =
+                    Print::decode(frame.body).expect("own frames");
+                assert_eq!((attempt, stream), (2, Stream::Stderr));
+                prints.push((index, bytes));
+            } else {
+                let batch = Outputs::decode(frame.body).expect("own frames");
+                assert_eq!(batch.attempt, 2);
+                outputs.extend(batch.iter().map(|(index, _, item)| (index, item)));
+            }
+        }
+        let expected: Vec<(u64, Bytes)> = (0..)
+            .zip(sizes)
+            .map(|(index, size)| (index, Bytes::from(vec![index as u8; size])))
+            .collect();
+        assert_eq!(prints, expected);
+        assert_eq!(outputs, expected);
+        assert!(chunks.iter().all(|chunk| chunk.len() >= 256), "no tiny chunks");
+    }
+
+    #[tokio::test]
+    async fn what_piles_up_goes_out_together() {
+        let message = |index| Message::of_output(index, 1, Status::Value, b"x");
+        let chunks = written((0..2000).map(message).collect()).await;
+        assert_eq!(frames(&chunks).len(), 2000);
+        assert!(chunks.len() < 500, "{} chunks", chunks.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lone_frame_does_not_wait() {
+        let (out, mut chunks) = mpsc::channel(1);
+        let (writer, writing) = Writer::new(out);
+        let begun = Instant::now();
+        let talking = async {
+            for index in 0..10 {
+                let message = Message::of_output(index, 1, Status::Value, b"x");
+                writer.send(message).await.expect("it is read");
+                chunks.recv().await.expect("the output");
+            }
+            assert_eq!(begun.elapsed(), Duration::ZERO);
+            drop(writer);
+        };
+        tokio::join!(writing, talking);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_small_frames_is_slowed_to_a_few_chunks_a_moment() {
+        let (out, mut chunks) = mpsc::channel(64);
+        let (writer, writing) = Writer::new(out);
+        let flood = async {
+            for index in 0..200 {
+                let message = Message::of_output(index, 1, Status::Value, b"x");
+                writer.send(message).await.expect("it is read");
+                tokio::task::yield_now().await;
+            }
+            drop(writer);
+        };
+        tokio::join!(writing, flood);
+        let mut count = 0;
+        while chunks.try_recv().is_ok() {
+            count += 1;
+        }
+        assert!((3..60).contains(&count), "{count} chunks");
     }
 }
