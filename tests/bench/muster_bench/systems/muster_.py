@@ -18,6 +18,8 @@ import muster
 from .base import Function, Parts, System
 
 RAM_GB = 1.0
+# How long a host must look at rest to be so.
+REST_S = 0.3
 # A warm pool that has not filled up by then never will.
 PATIENCE_S = 60.0
 
@@ -82,20 +84,22 @@ class Muster(System):
         )
 
     def settle(self) -> None:
-        """The pool is full again, and no worker of a call is left."""
+        """The pool is full again, no worker of a call is left, and it stays so for a moment.
+
+        For what the gateway knows of its hosts is a little older than what it knows of a call."""
         deadline = time.monotonic() + PATIENCE_S
-        wanted = 0 if self.variant == "cold" else self._facts["warm"]
-        while True:
-            host = self._host()
-            if (
-                host["workers"] == 0
-                and host["warm"] >= wanted
-                and host["free_cores"] == host["cores"]
-            ):
-                return
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"after {PATIENCE_S:g} s the host is still not at rest: {host}")
+        rested = time.monotonic()
+        while time.monotonic() - rested < REST_S:
             time.sleep(0.02)
+            host = self._host()
+            # The agent keeps as many of each image that is made for it.
+            wanted = self._facts["warm"] * sum(
+                image["python"] is not None for image in host["images"]
+            )
+            if host["workers"] or host["warm"] < wanted or host["free_cores"] < host["cores"]:
+                rested = time.monotonic()
+            if rested > deadline:
+                raise RuntimeError(f"after {PATIENCE_S:g} s the host is still not at rest: {host}")
 
     def parts(self) -> Parts:
         roles = {"gateway": self._facts["gateway"], "agent": self._facts["agent"]}
