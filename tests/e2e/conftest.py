@@ -6,6 +6,8 @@ import pytest
 from harness import Script, evidence
 from harness.service import Service
 
+FAILED = pytest.StashKey[bool]()
+
 
 def pytest_runtest_setup(item):
     del item
@@ -18,7 +20,8 @@ def pytest_runtest_makereport(item, call):
     del call
     report = yield
     if report.failed:
-        folder = evidence.keep(item.name, report.longreprtext)
+        item.stash[FAILED] = True
+        folder = evidence.keep(item.name, report.when, report.longreprtext)
         report.sections.append(("evidence", f"kept in {folder}"))
     return report
 
@@ -32,12 +35,15 @@ def shared_service(tmp_path_factory):
 
 
 @pytest.fixture
-def service(shared_service, monkeypatch):
+def service(shared_service, monkeypatch, request):
     """The shared service, with the environment that leads the SDK to it. A test leaves no worker
     behind in it."""
     for name, value in shared_service.environment.items():
         monkeypatch.setenv(name, value)
     yield shared_service
+    if request.node.stash.get(FAILED, False):
+        # It may have been interrupted anywhere; the tests after it are not to suffer for it.
+        shared_service.cancel_all()
     shared_service.wait_idle()
 
 

@@ -15,12 +15,12 @@ def forget_stopped():
     KNOWN[:] = [service for service in KNOWN if not service.stopped]
 
 
-def keep(test, report):
+def keep(test, phase, report):
     """Writes what can be known now; returns the folder. Never fails: it must not hide the failure
     it documents."""
     folder = FOLDER / re.sub(r"[^\w.-]+", "_", test)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "failure.txt").write_text(report)
+    (folder / f"{phase}.txt").write_text(report)
     for number, service in enumerate(KNOWN):
         for log in service.logs():
             shutil.copy(log, folder / f"service-{number}-{log.name}")

@@ -226,6 +226,12 @@ class Service:
             if not agent.ended:
                 agent.wait_idle(seconds)
 
+    def cancel_all(self):
+        """Cancels every call that has not ended."""
+        for call in self.api.calls():
+            if call["ended"] is None:
+                self.api.cancel(call["id"])
+
     def logs(self):
         return sorted(self.folder.glob("*.log"))
 
