@@ -66,7 +66,7 @@ impl Page {
             let seq = self.read(at::STATE_SEQ);
             let index = self.read(at::INDEX);
             let running = self.read(at::RUNNING);
-            if seq % 2 == 0 && self.read(at::STATE_SEQ) == seq {
+            if seq.is_multiple_of(2) && self.read(at::STATE_SEQ) == seq {
                 return Some(Running { seq, index: (running == 1).then_some(index) });
             }
             std::hint::spin_loop();
@@ -107,7 +107,7 @@ impl Page {
     }
 
     fn word(&self, offset: usize) -> &AtomicU64 {
-        assert!(offset % 8 == 0 && offset + 8 <= at::SIZE, "offsets are inside the page");
+        assert!(offset.is_multiple_of(8) && offset + 8 <= at::SIZE, "offsets are inside the page");
         // SAFETY: the map is `SIZE` bytes long for as long as `self` lives (the file is sealed against shrinking, so no
         // access can fault), it begins at a page boundary and `offset` is a multiple of 8 (alignment), the assertion keeps
         // the word inside, and all accesses of ours are atomic. The other process is no Rust code; whatever it writes, a

@@ -37,7 +37,7 @@ impl Page {
                 out: out_read + sys::waiting_bytes(out)?,
                 err: err_read + sys::waiting_bytes(err)?,
             };
-            if seq % 2 == 0 && self.counts()?[0] == seq {
+            if seq.is_multiple_of(2) && self.counts()?[0] == seq {
                 return Ok(written);
             }
             // The agent is in the middle of a read, which takes microseconds.
