@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 import time
 
 from .environments import BUILD, Environment
@@ -31,37 +32,39 @@ def run(job: Job, environment: Environment, deadline_s: float) -> Sample:
         str(job.size),
     ]
     command += ["--count", str(job.count), "--repeats", str(job.repeats)]
-    with log.open("w") as errors:
+    # A file, not a pipe: what a system leaves behind may hold a pipe open.
+    with log.open("w") as errors, tempfile.TemporaryFile("w+") as answers:
         # In its own folder: a script's folder is on the path of what it starts.
         process = subprocess.Popen(
             command,
-            stdout=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            stdout=answers,
             stderr=errors,
-            text=True,
             env=environment.variables(),
             cwd=BUILD,
         )
         try:
-            answer, _ = process.communicate(timeout=deadline_s)
+            process.wait(deadline_s)
         except subprocess.TimeoutExpired:
             _end(process)
             return Sample(job, error=f"stopped after {deadline_s:g} s")
-    _end_orphans()
-    lines = answer.splitlines()
+        _end_orphans()
+        answers.seek(0)
+        lines = answers.read().splitlines()
     if not lines:
         return Sample(job, error=f"its process ended with {process.returncode} (see {log})")
     return Sample.from_dict(json.loads(lines[-1]))
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
     """The worker gets the chance to stop its services; then everything of it is killed."""
     process.terminate()
     try:
-        process.communicate(timeout=10)
+        process.wait(10)
     except subprocess.TimeoutExpired:
         for pid in tree(process.pid):
             _kill(pid)
-        process.communicate()
+        process.wait()
     _end_orphans()
 
 

@@ -80,8 +80,9 @@ class System:
 def over_chunk(function: Function) -> Function:
     """What users write by hand: the function over a list."""
 
-    def run(inputs: list[Any]) -> list[Any]:
-        return [function(value) for value in inputs]
+    # Not `inputs`: Parsl keeps that name for itself.
+    def run(values: list[Any]) -> list[Any]:
+        return [function(value) for value in values]
 
     return run
 
