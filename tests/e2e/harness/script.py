@@ -9,6 +9,14 @@ import threading
 from .wait import until
 
 
+def as_from_a_terminal():
+    """Before a client's program starts: it can be interrupted, even if this test run cannot.
+
+    A shell's background jobs ignore Ctrl-C, and pass that on to all they start.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Script:
     """A started process. Both its streams are read all the time, so it never blocks on us.
 
@@ -24,6 +32,7 @@ class Script:
             cwd=cwd,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
             start_new_session=True,
+            preexec_fn=as_from_a_terminal,
         )
         self._read = {1: bytearray(), 2: bytearray()}
         self._threads = [

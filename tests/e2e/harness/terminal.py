@@ -9,6 +9,7 @@ import termios
 import threading
 from fcntl import ioctl
 
+from .script import as_from_a_terminal
 from .wait import until
 
 CONTROL = re.compile(rb"\x1b\[([0-9;?]*)([A-Za-z])")
@@ -29,6 +30,7 @@ class Terminal:
             cwd=cwd,
             env={**os.environ, "TERM": "xterm-256color", **env},
             start_new_session=True,
+            preexec_fn=as_from_a_terminal,
         )
         os.close(inner)
         self._main = main
