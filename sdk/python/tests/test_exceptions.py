@@ -296,6 +296,15 @@ def test_where_it_ran_is_in_a_note_and_on_the_exception(run: Any) -> None:
         assert "input 3 of call c-1, on host host-1" in text_of(error)
 
 
+def test_the_host_is_the_one_the_agent_told_the_runner() -> None:
+    with Agent() as agent:
+        agent.begin(_payload.dump_function(raise_in("1 / 0")), env={"MUSTER_HOST": "host-2"})
+        (result,) = agent.run([_payload.dump_input(None, 0)])
+    error: Any = _payload.load_exception(result.item, Context(), 3)
+    assert error.host == "host-2"
+    assert error.__notes__ == ["input 3 of call c-1, on host host-2"]
+
+
 def test_attributes_of_its_own_by_those_names_are_not_written_over(run: Any) -> None:
     def f(_: Any) -> None:
         error = ValueError("mine")
