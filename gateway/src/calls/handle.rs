@@ -7,7 +7,7 @@ use muster_wire::batch::Inputs;
 use muster_wire::frame::{Frame, Kind};
 use muster_wire::message::CallSpec;
 use serde_json::json;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +37,8 @@ pub(super) struct Shared {
     pub cancel: CancellationToken,
     /// Rises whenever a reader comes or goes.
     pub readers: watch::Sender<u64>,
+    /// Held by the request that gives inputs.
+    pub turn: Arc<Semaphore>,
 }
 
 /// What the owner task is asked.
@@ -44,6 +46,7 @@ pub(super) struct Shared {
 pub(super) enum Command {
     Push(Inputs, oneshot::Sender<Result<u64, PushError>>),
     End(Option<u64>, oneshot::Sender<Result<u64, PushError>>),
+    Count(oneshot::Sender<Result<u64, PushError>>),
 }
 
 impl CallHandle {
@@ -86,7 +89,13 @@ impl CallHandle {
 
     /// Index of the next input.
     pub async fn next_index(&self) -> u64 {
-        self.shared.record.borrow().inputs
+        let ended = self.shared.record.borrow().inputs;
+        self.ask(Command::Count).await.unwrap_or(ended)
+    }
+
+    /// The turn to give inputs, which one request has at a time: those that were sent later wait for those that are still arriving.
+    pub async fn turn(&self) -> OwnedSemaphorePermit {
+        self.shared.turn.clone().acquire_owned().await.expect("the semaphore is never closed")
     }
 
     /// Closes the inputs; `total`, where given, must be how many came.

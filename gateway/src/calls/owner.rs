@@ -143,6 +143,7 @@ impl Owner {
                 (new.map(drop), reply)
             }
             Command::End(total, reply) => (self.machine.close(total), reply),
+            Command::Count(reply) => (Ok(()), reply),
         };
         let _ = reply.send(answer.map(|()| self.machine.received()));
         Ok(())

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rand::RngCore;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -177,6 +177,7 @@ impl Calls {
                 commands,
                 cancel: CancellationToken::new(),
                 readers: watch::Sender::new(0),
+                turn: Arc::new(Semaphore::new(1)),
             }),
         };
         let number = {

@@ -13,6 +13,7 @@ use http::HeaderMap;
 use muster_wire::batch::Inputs;
 use muster_wire::frame::{Frame, Kind};
 use muster_wire::message::CallKind;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::accept::{self, BodyForm};
 use super::call_request::{self, CallRequest, Form};
@@ -55,13 +56,17 @@ pub async fn create(front: &Front, who: Identity, request: Request) -> Result<Re
         Created::New(call) => (call, false),
         Created::Existing(call) => (call, true),
     };
+    // Nobody else knows a new call yet, so this request has the first turn; later ones wait until its body is read.
+    let first_turn = if repeated { None } else { Some(call.turn().await) };
     let Some(form) = form else {
+        let _turn = turn(&call, first_turn).await;
         let fed = feed(&call, arriving.ready, arriving.rest.as_mut()).await;
         told(&call, fed, repeated).map_err(|problem| problem.with_call(call.id()))?;
         return Ok(records::created(&call));
     };
     let response = events::stream(&call, form, 0);
     front.tasks.spawn(async move {
+        let _turn = turn(&call, first_turn).await;
         let fed = feed(&call, arriving.ready, arriving.rest.as_mut()).await;
         if let Err(problem) = told(&call, fed, repeated) {
             let (code, detail) = (problem.code(), problem.detail());
@@ -69,6 +74,14 @@ pub async fn create(front: &Front, who: Identity, request: Request) -> Result<Re
         }
     });
     Ok(response)
+}
+
+/// The turn to give inputs: the one that came with a new call, or the next.
+async fn turn(call: &CallHandle, first: Option<OwnedSemaphorePermit>) -> OwnedSemaphorePermit {
+    match first {
+        Some(turn) => turn,
+        None => call.turn().await,
+    }
 }
 
 /// What is left to tell of how the inputs were taken. A body that makes no sense cancels its call, as nobody could

@@ -24,7 +24,9 @@ const BATCH_LINES: usize = 10_000;
 pub async fn append(call: &CallHandle, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let last = Query::parse(parts.uri.query(), &["last"], &[])?.flag("last")?;
-    match accept::body_form(&parts.headers, &[BodyForm::Frames, BodyForm::Ndjson])? {
+    let form = accept::body_form(&parts.headers, &[BodyForm::Frames, BodyForm::Ndjson])?;
+    let _turn = call.turn().await;
+    match form {
         BodyForm::Frames => feed(call, Vec::new(), Some(&mut FrameReader::new(body))).await?,
         _ => lines(call, body).await?,
     }

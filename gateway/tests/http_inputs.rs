@@ -1,0 +1,43 @@
+//! Inputs of one call that come in several requests.
+
+#![allow(clippy::disallowed_methods, reason = "tests end with their runtime")]
+
+mod support;
+
+use std::time::Duration;
+
+use futures_util::stream;
+use muster_wire::batch::Inputs;
+use muster_wire::frame::{Frame, Kind};
+use serde_json::json;
+use support::Gateway;
+use support::fake_agent::echo;
+use tokio::sync::mpsc;
+
+const FRAMES: &str = "application/vnd.muster.frames";
+
+#[tokio::test]
+async fn inputs_sent_while_the_first_request_still_arrives_wait_for_it() {
+    let (gateway, _agent) = Gateway::with_host(echo).await;
+    let (sender, receiver) = mpsc::channel::<Frame>(4);
+    let body = stream::unfold(receiver, |mut receiver| async move {
+        Some((receiver.recv().await?.to_bytes(), receiver))
+    });
+    sender.send(Frame::new(Kind::Spec, "{\"python\": \"3.11\"}")).await.expect("room");
+    sender.send(Frame::new(Kind::Function, "function")).await.expect("room");
+    let asking = gateway.client().post("/v1/calls").header("content-type", FRAMES);
+    let mut answer = asking.stream(body).send().await;
+
+    let target = format!("/v1/calls/{}/inputs", answer.call());
+    let later = [Inputs::from_items(1, 0, &["b"]).to_frame(), Frame::of_u64(Kind::InputsEnd, 2)];
+    let mut second = tokio::spawn(gateway.client().post(target).frames(&later).send());
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut second).await;
+    assert!(early.is_err(), "the second request is answered before the first has arrived");
+
+    sender.send(Inputs::from_items(0, 0, &["a"]).to_frame()).await.expect("room");
+    drop(sender);
+    let answered = second.await.expect("no panic").json().await;
+    assert_eq!(answered, json!({"inputs": 2}));
+    let events = answer.events().await;
+    assert_eq!(events.last().expect("an end")["done"], 2);
+}
