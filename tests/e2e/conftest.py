@@ -1,12 +1,16 @@
 """Fixtures: the service most tests share, services of a test's own, and evidence."""
 
 import contextlib
+import sys
 
 import pytest
 from harness import Script, evidence
-from harness.service import Service
+from harness.docker import docker
+from harness.service import RUN, Service
 
 FAILED = pytest.StashKey[bool]()
+LEFTOVER = f"muster-e2e-{RUN}-leftover"
+IMAGE = f"muster/python:{sys.version_info[0]}.{sys.version_info[1]}"
 
 
 def pytest_runtest_setup(item):
@@ -30,7 +34,9 @@ def pytest_runtest_makereport(item, call):
 def shared_service(tmp_path_factory):
     """A gateway and one agent with two cores, for the whole run."""
     with Service(tmp_path_factory.mktemp("service")) as service:
-        service.add_agent("--cpus", "0-1", "--ram", "6GiB")
+        agent = service.add_agent("--cpus", "0-1", "--ram", "6GiB")
+        # As a crash would leave it; made here, so that the test that waits for its end waits less.
+        docker("create", "--label", agent.label, "--name", LEFTOVER, IMAGE, "true")
         yield service
 
 
@@ -45,6 +51,13 @@ def service(shared_service, monkeypatch, request):
         # It may have been interrupted anywhere; the tests after it are not to suffer for it.
         shared_service.cancel_all()
     shared_service.wait_idle()
+
+
+@pytest.fixture
+def leftover(service):
+    """The name of a container that carries the shared agent's label, and is nobody's."""
+    assert service
+    return LEFTOVER
 
 
 @pytest.fixture

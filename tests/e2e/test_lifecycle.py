@@ -121,6 +121,18 @@ def test_an_agent_that_was_killed_leaves_nothing_once_it_is_started_again(own_se
 
 
 @pytest.mark.deadline(60)
+def test_what_is_nobodys_is_removed_on_a_timer_too(leftover):
+    until("the container that no worker owns is removed", lambda: not inspect(leftover), 45)
+
+
+def test_without_warm_workers_nothing_waits_for_a_call(own_service):
+    service = own_service()
+    agent = service.add_agent("--cpus", "0", "--ram", "1GiB", "--warm", "0")
+    assert small_map(lambda x: x, [1]) == [1]
+    until("its only worker is gone", lambda: agent.containers() == [], 10)
+
+
+@pytest.mark.deadline(60)
 def test_sigterm_while_a_call_runs_stops_the_agent_cleanly(own_service, tmp_path):
     service = own_service("--stop-grace", "1s")
     agent = service.add_agent("--cpus", "0", "--ram", "1GiB", "--grace", "1s")

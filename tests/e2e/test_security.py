@@ -12,7 +12,7 @@ import threading
 from contextlib import redirect_stdout
 
 import pytest
-from harness import small_map, until
+from harness import held, small_map, until
 from harness.docker import docker, inspect
 
 
@@ -90,42 +90,14 @@ def test_the_probe_finds_the_whole_posture(service):
 
 
 def test_two_workers_have_users_of_their_own(service):
-    def who(_):
-        import time
-
-        time.sleep(0.7)
-        return os.uname().nodename, os.getuid()
-
-    answers = set(small_map(who, range(2)))
-    assert len({node for node, _ in answers}) == len({uid for _, uid in answers}) == 2
+    with held(lambda _: (os.uname().nodename, os.getuid()), [0, 1]) as found:
+        assert len({node for node, _ in found}) == 2
+        assert len({uid for _, uid in found}) == 2
 
 
 def test_docker_agrees_with_the_hardening_list(service):
-    def node(_):
-        import platform
-        import time
-
-        print(platform.node(), flush=True)
-        time.sleep(600)
-
-    seen = threading.Event()
-
-    class Watch(io.StringIO):
-        def write(self, text):
-            count = super().write(text)
-            if "\n" in self.getvalue():
-                seen.set()
-            return count
-
-    before, sys.stdout = sys.stdout, Watch()
-    try:
-        outputs = small_map(node, [0], generator=True)
-        assert seen.wait(20)
-        name = sys.stdout.getvalue().strip()
-    finally:
-        sys.stdout = before
-    container = inspect(name)
-    outputs.close()
+    with held(lambda _: os.uname().nodename, [0]) as (name,):
+        container = inspect(name)
     host, config = container["HostConfig"], container["Config"]
     assert config["Labels"]["muster.agent"] == service.agents[0].name
     assert config["User"] not in ("", "0", "root")
@@ -188,7 +160,6 @@ def test_the_host_the_gateway_and_metadata_addresses_cannot_be_reached(
     targets += [("127.0.0.1", gateway_port), ("127.0.0.1", port), ("169.254.169.254", 80)]
 
     def reach(targets):
-        import threading
 
         reached = []
 

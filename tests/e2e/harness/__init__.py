@@ -21,9 +21,10 @@ run's id, and all it makes in Docker carries that name, so several runs (and a `
 machine do not disturb each other.
 """
 
+from .held import held
 from .script import Script
 from .service import Service
 from .small import small_map
 from .wait import until
 
-__all__ = ["Script", "Service", "small_map", "until"]
+__all__ = ["Script", "Service", "held", "small_map", "until"]
