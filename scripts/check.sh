@@ -14,27 +14,28 @@ check() {
     "$@" || failed+=("$*")
 }
 
-# Folders of Python that exist; not all do at all times.
-python_folders() { find sdk/python/src sdk/python/tests tests examples scripts images -maxdepth 0 2>/dev/null || true; }
+# The SDK by its own settings, and all other Python by the same ones (whose patterns are relative to the SDK).
+ruff() {
+    "$venv/bin/ruff" "$@" sdk/python && "$venv/bin/ruff" "$@" --config sdk/python/pyproject.toml tests examples scripts images
+}
 
 "$root/scripts/setup.sh"
 use_fresh_rust
-mapfile -t folders < <(python_folders)
-ruff=("$venv/bin/ruff")
 
 if [ "${1-}" = --fix ]; then
     cargo fmt --all
     cargo clippy --workspace --all-targets --locked --fix --allow-dirty --allow-staged
-    "${ruff[@]}" check --config sdk/python/pyproject.toml --fix "${folders[@]}"
-    "${ruff[@]}" format --config sdk/python/pyproject.toml "${folders[@]}"
+    ruff check --fix
+    ruff format
     exit
 fi
 
 check cargo fmt --all --check
 check cargo clippy --workspace --all-targets --locked -- -D warnings
-check "${ruff[@]}" check --config sdk/python/pyproject.toml "${folders[@]}"
-check "${ruff[@]}" format --config sdk/python/pyproject.toml --check "${folders[@]}"
+check ruff check
+check ruff format --check
 check env --chdir=sdk/python "$venv/bin/mypy"
+check "$venv/bin/mypy" --config-file tests/bench/mypy.ini
 if have shellcheck; then
     check shellcheck --external-sources scripts/*.sh images/*.sh .ci/run
 else

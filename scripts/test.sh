@@ -46,7 +46,10 @@ rust_tests() {
     fi
 }
 
-python_tests() { suite python limited "$venv/bin/python" -m pytest sdk/python; }
+python_tests() {
+    suite python limited "$venv/bin/python" -m pytest sdk/python
+    suite bench-harness limited "$venv/bin/python" -m pytest tests/bench/tests
+}
 
 # The tests start agents, so they are root. Root leaves no caches in a user's tree.
 e2e_tests() {
