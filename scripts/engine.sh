@@ -42,12 +42,20 @@ start_dockerd() {
     as_root mkdir -p -m 0755 "$setup_dir"
     as_root rm -f "$setup_dir/dockerd.pid"
     mount_cgroups
+    forget_dead /var/run/docker.pid dockerd
+    forget_dead /var/run/docker/containerd/containerd.pid containerd
     # As many open files as the distribution's own start script gives it, where that is allowed.
     # shellcheck disable=SC2016  # the inner shell expands it
     as_root setsid --fork bash -c 'echo "$$" >"$0/dockerd.pid"; exec >"$0/dockerd.log" 2>&1 </dev/null
         ulimit -n 1048576 || true
         PATH=$PATH:/usr/sbin:/sbin exec dockerd' \
         "$setup_dir" 8>&- 9>&-
+}
+
+# forget_dead PIDFILE NAME: removes the pid file of an engine that was killed. Its number may be another process's by now,
+# and the engine would take that one for itself.
+forget_dead() {
+    if [ -e "$1" ] && ! is_running "$1" "$2"; then as_root rm -f "$1"; fi
 }
 
 # A machine that nobody booted with systemd may have no cgroups mounted: dockerd needs them.

@@ -37,7 +37,7 @@ as_root() {
     if [ "$(id -u)" = 0 ]; then
         "$@"
     elif have sudo; then
-        for name in PATH DOCKER_HOST CI RUST_LOG "${!MUSTER_@}"; do
+        for name in PATH DOCKER_HOST CI "${!MUSTER_@}"; do
             # A secret has no place on a command line, where everybody on the machine can read it.
             case $name in *_TOKEN) continue ;; esac
             [ -z "${!name-}" ] || kept+=("$name=${!name}")

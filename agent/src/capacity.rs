@@ -31,7 +31,7 @@ impl Want {
 
     /// How many cores to pin, if the want is a whole number of them.
     fn whole(&self) -> Option<usize> {
-        (self.cpu % 1000 == 0).then_some((self.cpu / 1000) as usize)
+        self.cpu.is_multiple_of(1000).then_some((self.cpu / 1000) as usize)
     }
 }
 

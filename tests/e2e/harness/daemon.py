@@ -11,7 +11,7 @@ LIBC = ctypes.CDLL(None)
 PR_SET_PDEATHSIG = 1
 # What is kept of a failure should say more than an operator wants to read.
 LEVEL = "info,muster_gateway=debug,muster_agent=debug"
-LOGS = {"MUSTER_AGENT_LOG": LEVEL, "RUST_LOG": LEVEL, "NO_COLOR": "1"}
+LOGS = {"MUSTER_AGENT_LOG": LEVEL, "MUSTER_GATEWAY_LOG": LEVEL, "NO_COLOR": "1"}
 
 
 def _die_with_the_test_run():
