@@ -8,6 +8,7 @@
 //! - [`queue`]: the bytes of the inputs, by chunk, in memory or spilled, until each is done.
 //! - [`log`]: the events of the call, numbered by `seq`, in memory or spilled, for readers.
 //! - `owner`: the one task that owns the machine and the queue of a call and writes its log. Everything else holds a [`CallHandle`].
+//! - `hosts`: what one host was promised and sent.
 //! - `registry`: [`Calls`], all calls by id; admission; forgetting what has been kept long enough.
 //!
 //! **States of a call.** `queued` (no worker yet) → `running` → `succeeded` | `failed` | `cancelled`. The owner task ends with the call; its log and last record stay readable.
@@ -20,6 +21,7 @@
 //! **Not here.** HTTP, containers, and where workers go (`fleet`). Calls do not survive a restart of the gateway.
 
 mod handle;
+mod hosts;
 pub mod log;
 pub mod machine;
 mod owner;

@@ -3,21 +3,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_wire::batch::{Outputs, Status};
-use muster_wire::frame::{Frame, Kind};
-use muster_wire::message::{
-    CallError, ExceptionHead, Failure, WorkerStatus, from_json, json_frame, to_json,
-};
+use muster_wire::message::{CallError, ExceptionHead, Failure, WorkerStatus, from_json, to_json};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::handle::{Command, Shared, event};
+use super::hosts::Host;
 use super::machine::{Fault, LinkId, Machine, Range, Verdict};
 use super::queue::Queue;
 use super::wait::{self, Workers};
 use super::{CallState, EndError, OnError};
 use crate::fleet::{Claim, Placement};
-use crate::link::{Exchange, LinkEvent};
+use crate::link::LinkEvent;
 use crate::store::{Spill, StoreError};
 use crate::tasks::Tasks;
 
@@ -25,8 +23,6 @@ use crate::tasks::Tasks;
 const INBOX: usize = 256;
 /// News taken in before leases, the log and the record are seen to.
 const AT_ONCE: usize = 64;
-/// Bytes of inputs in one frame to a host.
-const LEASE_BYTES: usize = 4 << 20;
 /// How long after the end of an exchange another is opened with the same host.
 const REOPEN: Duration = Duration::from_millis(500);
 
@@ -41,23 +37,13 @@ pub(super) struct Start {
     pub tasks: Tasks,
 }
 
-/// A host that works for this call.
-struct Worker {
-    exchange: Exchange,
-    demand: (u64, u64),
-    sent: (u64, u64),
-    target: u32,
-    told: u32,
-    status: WorkerStatus,
-}
-
 struct Owner {
     shared: Arc<Shared>,
     machine: Machine,
     queue: Queue,
     claim: Claim,
     placement: Placement,
-    hosts: HashMap<LinkId, Worker>,
+    hosts: HashMap<LinkId, Host>,
     news: mpsc::Sender<(LinkId, LinkEvent)>,
     spill: Spill,
     state: CallState,
@@ -296,25 +282,10 @@ impl Owner {
         }
         for target in self.placement.targets.clone() {
             let id = target.link.id;
-            let host = self.hosts.entry(id).or_insert_with(|| {
-                let exchange = target.link.open(&self.shared.spec.call, self.news.clone());
-                let mut greetings = vec![json_frame(Kind::Spec, &self.shared.spec)];
-                if !self.shared.function.is_empty() {
-                    greetings.push(Frame::new(Kind::Function, self.shared.function.clone()));
-                }
-                for frame in greetings {
-                    let sent = exchange.send(frame);
-                    debug_assert!(sent.is_ok(), "a new outbox has room");
-                }
-                Worker {
-                    exchange,
-                    demand: (u64::from(target.workers), u64::MAX),
-                    sent: (0, 0),
-                    target: 0,
-                    told: 0,
-                    status: WorkerStatus::default(),
-                }
-            });
+            let host = self
+                .hosts
+                .entry(id)
+                .or_insert_with(|| Host::open(&target, &self.shared, self.news.clone()));
             host.target = target.workers;
         }
     }
@@ -349,13 +320,7 @@ impl Owner {
     /// Tells hosts how many workers they may have. A host keeps one while it holds inputs: none is taken from it unfinished.
     fn tell_workers(&mut self) {
         for (&id, host) in &mut self.hosts {
-            let floor = u32::from(self.machine.leased_to(id) > 0 && host.told > 0);
-            let workers = host.target.max(floor);
-            if workers != host.told
-                && host.exchange.send(Frame::of_u32(Kind::Workers, workers)).is_ok()
-            {
-                host.told = workers;
-            }
+            host.tell_workers(self.machine.leased_to(id) > 0);
         }
     }
 
@@ -377,19 +342,13 @@ impl Owner {
         let (Some(next), Some(host)) = (self.machine.next(), self.hosts.get_mut(&id)) else {
             return Ok(false);
         };
-        let wanted = host.demand.0.saturating_sub(host.sent.0);
-        let bytes = host.demand.1.saturating_sub(host.sent.1);
-        if host.target == 0 || wanted == 0 || bytes == 0 || !host.exchange.has_room() {
-            return Ok(false);
-        }
+        let Some((wanted, bytes)) = host.allowance() else { return Ok(false) };
         let count = wanted.min(next.end - next.first);
-        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(LEASE_BYTES);
         let inputs = self.queue.take(next.first, count, bytes).await?.at_attempt(next.attempt);
-        let (count, size) = (inputs.len() as u64, inputs.item_bytes() as u64);
-        if host.exchange.send(inputs.to_frame()).is_err() {
+        let count = inputs.len() as u64;
+        if !host.give(&inputs) {
             return Ok(false);
         }
-        host.sent = (host.sent.0 + count, host.sent.1 + size);
         self.machine.lease(id, count);
         Ok(true)
     }
@@ -466,9 +425,8 @@ impl Owner {
         });
         self.shared.log.close(event(end));
         for (_, host) in self.hosts.drain() {
-            let last = Frame::of_u64(Kind::InputsEnd, self.machine.received());
-            if state == CallState::Succeeded && host.exchange.send(last).is_ok() {
-                host.exchange.finish();
+            if state == CallState::Succeeded {
+                host.finish(self.machine.received());
             }
         }
         let call = &self.shared.spec.call;
