@@ -37,6 +37,7 @@ mod quiet;
 mod reaper;
 mod rooms;
 mod seccomp;
+mod slice;
 mod socket;
 mod start;
 mod worker;
@@ -137,6 +138,9 @@ impl Containers {
             engine: engine.clone(),
         });
         reaper::sweep(&site).await?;
+        if let Some(slice) = site.profile.own_slice() {
+            slice::renew(slice).await;
+        }
         if site.network == Network::Internet {
             network::ensure(&engine).await?;
         }
@@ -220,6 +224,9 @@ impl Containers {
         }
         if let Some(own) = self.site.profile.own_cgroup() {
             cgroup::remove_empty(own, Duration::ZERO);
+        }
+        if let Some(slice) = self.site.profile.own_slice() {
+            slice::remove(slice).await;
         }
         // Only succeeds when it is empty, which is when nobody needs it.
         let _ = std::fs::remove_dir(self.site.state_dir.join(socket::FOLDERS));

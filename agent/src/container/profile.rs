@@ -15,7 +15,7 @@ use crate::engine::{
 };
 use crate::settings::{Network, Settings, cpu_list};
 
-use super::seccomp;
+use super::{seccomp, slice};
 
 /// Label with the agent's host name; the reaper looks for it.
 pub const AGENT_LABEL: &str = "muster.agent";
@@ -89,9 +89,8 @@ impl Profile {
             cores: cpu_list(&settings.cpus),
             scratch_bytes: settings.scratch_bytes,
             network: settings.network,
-            // systemd cleans its slices up itself, and would read a dash in a name as a level.
             cgroup_parent: match facts.systemd_cgroups {
-                true => "muster.slice".into(),
+                true => slice::name(&settings.host_name),
                 false => format!("/muster/{}", settings.host_name),
             },
             seccomp: (!facts.seccomp_is_strict()).then(seccomp::profile),
@@ -99,9 +98,14 @@ impl Profile {
         }
     }
 
-    /// The cgroup all containers of this agent are in, if we have to remove it.
+    /// The cgroup all containers of this agent are in, if systemd does not make it.
     pub fn own_cgroup(&self) -> Option<&str> {
         self.cgroup_parent.strip_prefix('/')
+    }
+
+    /// The slice all containers of this agent are in, where systemd makes the cgroups.
+    pub fn own_slice(&self) -> Option<&str> {
+        (!self.cgroup_parent.starts_with('/')).then_some(self.cgroup_parent.as_str())
     }
 
     /// The description of one container.

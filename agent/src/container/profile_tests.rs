@@ -63,7 +63,7 @@ fn newer_engines_keep_their_own_seccomp_and_systemd_gets_a_slice() {
     let plan = Plan { name: "w", image: "i", uid: 600_000, socket_dir: Path::new("/s") };
     let host = profile.container(&plan).host_config.expect("always there");
     assert_eq!(host.security_opt, Some(vec!["no-new-privileges".to_string()]));
-    assert_eq!(host.cgroup_parent.as_deref(), Some("muster.slice"));
+    assert_eq!(host.cgroup_parent.as_deref(), Some("muster_node.slice"));
     assert_eq!(profile.own_cgroup(), None);
 }
 
