@@ -74,7 +74,7 @@ class Cgroup:
     """The cgroup an agent puts its containers below; version 1 and 2, cgroupfs and systemd."""
 
     def __init__(self, host: str) -> None:
-        below = (f"muster/{host}", "muster.slice")
+        below = (f"muster/{host}", f"muster_{host.replace('-', '_')}.slice")
         tops = ("cpuacct", "cpu,cpuacct", "")
         candidates = [CGROUPS / top / path for path in below for top in tops]
         # Asked again each time: it appears with the first container.
