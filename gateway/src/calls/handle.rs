@@ -165,10 +165,8 @@ impl EventReader {
     /// The next event; `None` after the last. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Entry> {
         loop {
-            if let Some(frame) = self.frames.pop_front() {
-                self.seq = last_seq(&frame);
-                self.call.shared.log.passed(self.reader, self.seq);
-                return Some(Entry::Logged(frame));
+            if let Some(entry) = self.take() {
+                return Some(entry);
             }
             self.end.borrow_and_update();
             match self.call.shared.log.read(self.seq) {
@@ -199,6 +197,11 @@ impl EventReader {
                 _ => return None,
             }
         }
+        self.take()
+    }
+
+    /// The next event of those that were read from the log already.
+    fn take(&mut self) -> Option<Entry> {
         let frame = self.frames.pop_front()?;
         self.seq = last_seq(&frame);
         self.call.shared.log.passed(self.reader, self.seq);
