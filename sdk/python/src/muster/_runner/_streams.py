@@ -3,6 +3,9 @@
 How many bytes were written into a pipe is what the agent has read (it says so on the page) plus what still
 lies in it (FIONREAD): that counts everybody's bytes, subprocesses' and C code's too. C's own stdout is made
 unbuffered, so that there is nothing of it to flush; Python's streams are line buffered, as on a terminal.
+
+A write for each line is most of what a line costs. Collecting lines, even in shared memory where a crash does not lose
+them, would put them after what C code, or a child that lives already, writes in the meantime: nothing tells us of that.
 """
 
 from __future__ import annotations
