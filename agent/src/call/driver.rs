@@ -285,7 +285,8 @@ impl<W: Workers> Driver<W> {
     /// A command that was killed for want of memory says only that it was killed.
     fn find_out_of_memory(&self, worker: &mut Worker<W::Held>, news: &mut News) {
         for record in &mut news.records {
-            if record.status != Status::Exception || !verdict::looks_killed(&record.item) {
+            let is_one = record.count == 1 && record.status == Status::Exception;
+            if !is_one || !verdict::looks_killed(&record.items) {
                 continue;
             }
             let memory = worker.held.memory();
@@ -293,7 +294,7 @@ impl<W: Workers> Driver<W> {
                 worker.oom_kills = memory.oom_kills;
                 let host = Some(self.call.host.clone());
                 let failure = Failure { host, ..verdict::out_of_memory(memory) };
-                (record.status, record.item) = (Status::Failure, to_json(&failure));
+                (record.status, record.items) = (Status::Failure, to_json(&failure));
             }
         }
     }

@@ -59,13 +59,13 @@ impl Message {
         }
         let mut builder: Option<OutputsBuilder> = None;
         for record in news.records {
-            if record.item.len() >= LARGE {
+            if record.count == 1 && record.items.len() >= LARGE {
                 message.outputs(builder.take());
                 message.large_output(record, attempt);
                 continue;
             }
             let outputs = builder.get_or_insert_with(|| OutputsBuilder::new(record.index, attempt));
-            outputs.push(record.status, &record.item);
+            outputs.push_run(record.status, record.count as usize, &record.items);
             if outputs.item_bytes() >= MAX_OUTPUTS {
                 message.outputs(builder.take());
             }
@@ -102,13 +102,13 @@ impl Message {
     fn large_output(&mut self, record: Record, attempt: u32) {
         const FIXED: usize = 16 + 4 + 1;
         self.small.reserve(HEADER + FIXED);
-        self.small.put_slice(&header(Kind::Outputs, 0, FIXED + record.item.len()));
+        self.small.put_slice(&header(Kind::Outputs, 0, FIXED + record.items.len()));
         self.small.put_u64_le(record.index);
         self.small.put_u32_le(attempt);
         self.small.put_u32_le(1);
-        self.small.put_u32_le(record.item.len() as u32);
+        self.small.put_u32_le(record.items.len() as u32);
         self.small.put_u8(record.status as u8);
-        self.body(record.item);
+        self.body(record.items);
     }
 
     /// The rest of a frame, uncopied if it is large.
@@ -230,8 +230,7 @@ mod tests {
     use muster_wire::print::{Print, Stream};
 
     fn record(index: u64, length: usize) -> Record {
-        let item = vec![index as u8; length].into();
-        Record { index, out_end: 0, err_end: 0, status: Status::Value, item }
+        Record::single(index, 0, 0, Status::Value, vec![index as u8; length].into())
     }
 
     fn printed(index: u64, length: usize) -> Printed {

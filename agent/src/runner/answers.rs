@@ -31,26 +31,33 @@ impl Answers {
         self.sent < self.end
     }
 
-    /// A record came on the channel: whether it is new.
-    pub fn on_channel(&mut self, index: u64) -> Result<bool, OutOfOrder> {
-        if index != self.sent || index >= self.end {
+    /// The record of `count` inputs from `index` on came on the channel: how many of them, from the first, were known.
+    pub fn on_channel(&mut self, index: u64, count: u32) -> Result<u32, OutOfOrder> {
+        if index != self.sent {
             return Err(OutOfOrder);
         }
-        self.sent += 1;
-        let new = index >= self.next;
-        self.next = self.next.max(self.sent);
-        Ok(new)
+        let known = self.answer(index, count)?;
+        self.sent += u64::from(count);
+        Ok(known)
     }
 
-    /// A record was found in pending: whether it is new. `OutOfOrder` also where earlier records are still on the channel:
-    /// it has to be looked at again.
-    pub fn in_pending(&mut self, index: u64) -> Result<bool, OutOfOrder> {
-        if index > self.next || index >= self.end {
+    /// The same for a record found in pending. `OutOfOrder` also where earlier records are still on the channel: it has to
+    /// be looked at again.
+    pub fn in_pending(&mut self, index: u64, count: u32) -> Result<u32, OutOfOrder> {
+        if index > self.next {
             return Err(OutOfOrder);
         }
-        let new = index == self.next;
-        self.next = self.next.max(index + 1);
-        Ok(new)
+        self.answer(index, count)
+    }
+
+    fn answer(&mut self, index: u64, count: u32) -> Result<u32, OutOfOrder> {
+        let end = index.checked_add(u64::from(count)).ok_or(OutOfOrder)?;
+        if count == 0 || end > self.end {
+            return Err(OutOfOrder);
+        }
+        let known = self.next.saturating_sub(index).min(u64::from(count)) as u32;
+        self.next = self.next.max(end);
+        Ok(known)
     }
 }
 
@@ -59,42 +66,56 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_found_in_pending_is_skipped_on_the_channel() {
+    fn what_was_found_in_pending_is_known_on_the_channel() {
         let mut answers = Answers::default();
         answers.begin(10, 14);
-        assert_eq!(answers.in_pending(10), Ok(true));
-        assert_eq!(answers.in_pending(11), Ok(true));
+        assert_eq!(answers.in_pending(10, 1), Ok(0));
+        assert_eq!(answers.in_pending(11, 1), Ok(0));
         assert_eq!(answers.next(), Some(12));
-        assert_eq!(answers.on_channel(10), Ok(false));
-        assert_eq!(answers.on_channel(11), Ok(false));
-        assert_eq!(answers.on_channel(12), Ok(true));
-        assert_eq!(answers.on_channel(13), Ok(true));
+        assert_eq!(answers.on_channel(10, 1), Ok(1));
+        assert_eq!(answers.on_channel(11, 1), Ok(1));
+        assert_eq!(answers.on_channel(12, 1), Ok(0));
+        assert_eq!(answers.on_channel(13, 1), Ok(0));
         assert!(!answers.is_busy());
         assert_eq!(answers.next(), None);
     }
 
     #[test]
+    fn of_a_run_that_grew_only_the_rest_is_new() {
+        let mut answers = Answers::default();
+        answers.begin(0, 10);
+        assert_eq!(answers.in_pending(0, 3), Ok(0));
+        assert_eq!(answers.in_pending(0, 5), Ok(3));
+        assert_eq!(answers.on_channel(0, 8), Ok(5));
+        assert_eq!(answers.next(), Some(8));
+        assert_eq!(answers.in_pending(2, 4), Ok(4));
+        assert_eq!(answers.on_channel(8, 2), Ok(0));
+        assert!(!answers.is_busy());
+    }
+
+    #[test]
     fn records_out_of_order_or_of_no_input_are_refused() {
         let mut answers = Answers::default();
-        assert_eq!(answers.on_channel(0), Err(OutOfOrder));
+        assert_eq!(answers.on_channel(0, 1), Err(OutOfOrder));
         answers.begin(5, 7);
-        assert_eq!(answers.on_channel(6), Err(OutOfOrder));
-        assert_eq!(answers.on_channel(4), Err(OutOfOrder));
-        assert_eq!(answers.on_channel(5), Ok(true));
-        assert_eq!(answers.on_channel(5), Err(OutOfOrder));
-        assert_eq!(answers.on_channel(6), Ok(true));
-        assert_eq!(answers.on_channel(7), Err(OutOfOrder));
-        assert_eq!(answers.in_pending(7), Err(OutOfOrder));
+        assert_eq!(answers.on_channel(6, 1), Err(OutOfOrder));
+        assert_eq!(answers.on_channel(4, 1), Err(OutOfOrder));
+        assert_eq!(answers.on_channel(5, 3), Err(OutOfOrder));
+        assert_eq!(answers.on_channel(5, 0), Err(OutOfOrder));
+        assert_eq!(answers.on_channel(5, 1), Ok(0));
+        assert_eq!(answers.on_channel(5, 1), Err(OutOfOrder));
+        assert_eq!(answers.on_channel(6, 1), Ok(0));
+        assert_eq!(answers.on_channel(7, 1), Err(OutOfOrder));
+        assert_eq!(answers.in_pending(7, 1), Err(OutOfOrder));
+        assert_eq!(answers.in_pending(u64::MAX, 2), Err(OutOfOrder));
     }
 
     #[test]
     fn pending_that_is_ahead_of_the_channel_waits() {
         let mut answers = Answers::default();
         answers.begin(0, 9);
-        assert_eq!(answers.in_pending(3), Err(OutOfOrder));
-        for index in 0..3 {
-            assert_eq!(answers.on_channel(index), Ok(true));
-        }
-        assert_eq!(answers.in_pending(3), Ok(true));
+        assert_eq!(answers.in_pending(3, 1), Err(OutOfOrder));
+        assert_eq!(answers.on_channel(0, 3), Ok(0));
+        assert_eq!(answers.in_pending(3, 1), Ok(0));
     }
 }

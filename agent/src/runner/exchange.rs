@@ -177,10 +177,9 @@ impl Runner {
         }
         let mut body = frame.body;
         while let Some(record) = Record::take(&mut body)? {
-            let new = self.answers.on_channel(record.index);
-            if new.map_err(|_| RunnerError::Hostile { why: "a result that was not its turn" })? {
-                self.record(record, news)?;
-            }
+            let known = self.answers.on_channel(record.index, record.count);
+            let why = "a result that was not its turn";
+            self.record(record, known.map_err(|_| RunnerError::Hostile { why })?, news)?;
         }
         self.looks.restart();
         self.attribute(news);
@@ -192,9 +191,8 @@ impl Runner {
         let mut bytes = Bytes::from(self.page.pending().unwrap_or_default());
         // Records that make no sense are left: the channel will bring better ones, or an error.
         while let Ok(Some(record)) = Record::take(&mut bytes) {
-            match self.answers.in_pending(record.index) {
-                Ok(true) => self.record(record, news)?,
-                Ok(false) => {}
+            match self.answers.in_pending(record.index, record.count) {
+                Ok(known) => self.record(record, known, news)?,
                 Err(_) => break,
             }
         }
@@ -203,8 +201,18 @@ impl Runner {
         Ok(())
     }
 
-    /// A new record: reads the pipes as far as it says, so that its prints are complete.
-    fn record(&mut self, record: Record, news: &mut News) -> Result<(), RunnerError> {
+    /// A record, the first `known` results of which are not new: reads the pipes as far as it says, so that its prints are
+    /// complete.
+    fn record(
+        &mut self,
+        mut record: Record,
+        known: u32,
+        news: &mut News,
+    ) -> Result<(), RunnerError> {
+        if known == record.count {
+            return Ok(());
+        }
+        record.skip(known);
         for (stream, end) in [(Stream::Stdout, record.out_end), (Stream::Stderr, record.err_end)] {
             let missing = end.saturating_sub(self.attribution.offset(stream));
             if missing > CAPACITY {

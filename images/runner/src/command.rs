@@ -72,7 +72,7 @@ impl Runner {
                 Ended::Stopped => return Ok(Next::Stop),
             };
             let end = self.page.written(&io::stdout(), &io::stderr())?;
-            let record = Record { index, out_end: end.out, err_end: end.err, status, item };
+            let record = Record::single(index, end.out, end.err, status, item);
             self.outbox.push(&record, &mut self.page, &mut self.channel)?;
             self.page.end(index, end)?;
         }

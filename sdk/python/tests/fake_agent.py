@@ -14,7 +14,7 @@ import tempfile
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from muster import _wire
 
@@ -26,12 +26,23 @@ START = (
 )
 
 
+Record = Tuple[int, int, int, int, bytes]
+
+
 class Result(NamedTuple):
     index: int
     status: int
     item: bytes
     out: bytes
     err: bytes
+
+
+def each(runs: List[Tuple[int, int, int, int, bytes, int]]) -> Iterator[Record]:
+    """The results of records, one by one."""
+    for index, out_end, err_end, status, items, count in runs:
+        size = len(items) // count
+        for n in range(count):
+            yield index + n, out_end, err_end, status, items[n * size : (n + 1) * size]
 
 
 class Agent:
@@ -144,7 +155,7 @@ class Agent:
         while len(results) < count:
             kind, body = self.frame()
             assert kind == _wire.RESULTS
-            for index, out_end, err_end, status, item in _wire.decode_results(body):
+            for index, out_end, err_end, status, item in each(_wire.decode_results(body)):
                 self.wait_text(1, out_end)
                 self.wait_text(2, err_end)
                 out = bytes(self.text[1][self._ends[0] : out_end])
@@ -154,9 +165,9 @@ class Agent:
         return results
 
     def pending(self) -> List[Tuple[int, int, int, int, bytes]]:
-        """The records that lie on the page."""
+        """The results that lie on the page."""
         length = self.words[14]
-        return _wire.decode_results(self.page[4096 : 4096 + length])
+        return list(each(_wire.decode_results(self.page[4096 : 4096 + length])))
 
     def state(self) -> Tuple[int, int, int, int]:
         """index, out_start, err_start, running."""

@@ -16,8 +16,8 @@ from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
 
-from fake_agent import DEADLINE, Agent, Result
-from muster import _classes, _payload, _wire
+from fake_agent import DEADLINE, Agent, Result, each
+from muster import _classes, _numbers, _payload, _wire
 
 
 class Context:
@@ -189,7 +189,7 @@ def test_a_sudden_exit_leaves_the_page_naming_the_input_and_its_forerunners_in_p
     sent = []
     try:
         while True:
-            sent += [r[0] for r in _wire.decode_results(agent.frame()[1])]
+            sent += [r[0] for r in each(_wire.decode_results(agent.frame()[1]))]
     except (EOFError, ConnectionError):
         pass
     assert sorted({*sent, *[r[0] for r in agent.pending()]}) == list(range(7))
@@ -463,6 +463,7 @@ def test_starting_imports_nothing_of_the_client(agent: Agent) -> None:
         "muster._classes",
         "muster._errors",
         "muster._explain",
+        "muster._numbers",
     }
     assert {name for name in found if not name.startswith("muster._runner")} <= allowed
 
@@ -490,3 +491,73 @@ def hidden_pytest(body: bytes) -> bytes:
     whole = function[:2] + hide + function[2:]
     head = json.dumps({"modules": [], "function_len": len(whole)}).encode()
     return len(head).to_bytes(4, "little") + head + whole
+
+
+def test_results_of_every_kind_follow_one_another(agent: Agent) -> None:
+    kinds = [1, -(2**63), 2**63, 1.5, None, True, "text", [1], 2**64, 3, 4]
+
+    def f(n: int) -> Any:
+        if n % 50 == 7:
+            print("seven")
+        if n % 50 == 8:
+            raise ValueError(n)
+        return kinds[n // 20] if n % 3 else n
+
+    begin(agent, f)
+    results = run(agent, list(range(220)), first=5)
+    assert [r.index for r in results] == list(range(5, 225))
+    for n, result in enumerate(results):
+        assert result.out == (b"seven\n" if n % 50 == 7 else b"")
+        if n % 50 == 8:
+            assert isinstance(error_of(result), ValueError)
+        else:
+            (value,) = values([result])
+            wanted = kinds[n // 20] if n % 3 else n
+            assert (value, type(value)) == (wanted, type(wanted))
+
+
+def test_numbers_are_given_as_the_types_they_were(agent: Agent) -> None:
+    begin(agent, lambda x: (x, type(x).__name__))
+    numbers = [float(n) for n in range(20)]
+    items = [_numbers.item(n) for n in numbers]
+    assert values(agent.run(items)) == [(n, "float") for n in numbers]
+
+
+def test_a_crash_in_a_run_of_numbers_leaves_the_results_before_it(agent: Agent) -> None:
+    import os
+
+    begin(agent, lambda n: os._exit(3) if n == 300 else n)
+    agent.send([_numbers.item(n) for n in range(1000)])
+    found: List[Any] = []
+    while True:
+        try:
+            found += each(_wire.decode_results(agent.frame()[1]))
+        except EOFError:
+            break
+    found += agent.pending()
+    assert [record[0] for record in found] == list(range(300))
+    assert [pickle.loads(record[4]) for record in found] == list(range(300))
+    assert agent.state()[0] == 300
+
+
+def test_a_forked_child_keeps_the_index_of_its_input(agent: Agent, tmp_path: Path) -> None:
+    path = str(tmp_path / "child")
+
+    def f(n: int) -> Any:
+        import os
+        import time
+
+        if n == 0 and os.fork() == 0:
+            while not os.path.exists(path):
+                time.sleep(0.001)
+            with open(path + ".index", "w") as file:
+                file.write(os.environ["MUSTER_INPUT_INDEX"])
+            os._exit(0)
+        if n == 19:
+            open(path, "w").close()
+            os.wait()
+        return os.environ["MUSTER_INPUT_INDEX"]
+
+    begin(agent, f)
+    assert values(run(agent, list(range(20)), first=95)) == [str(n) for n in range(95, 115)]
+    assert (tmp_path / "child.index").read_text() == "95"

@@ -91,8 +91,8 @@ def test_prints_are_read_as_the_vectors_say(vector: Dict[str, Any]) -> None:
 def test_results_are_read_as_the_vectors_say(vector: Dict[str, Any]) -> None:
     def decode(data: bytes) -> Tuple[Any, bytes]:
         found = _wire.decode_results(data)
-        names = ("index", "out_end", "err_end", "status", "item")
-        decoded = [{**dict(zip(names, record)), "item": record[4].hex()} for record in found]
+        names = ("index", "out_end", "err_end", "status", "items", "count")
+        decoded = [{**dict(zip(names, record)), "items": record[4].hex()} for record in found]
         return decoded, b"".join(_wire.record(*record) for record in found)
 
     check(vector, decode)

@@ -311,9 +311,16 @@ impl OutputsBuilder {
 
     /// Adds the next output.
     pub fn push(&mut self, status: Status, item: &[u8]) {
-        self.lengths.put_u32_le(item.len() as u32);
-        self.status.put_u8(status as u8);
-        self.items.put_slice(item);
+        self.push_run(status, 1, item);
+    }
+
+    /// Adds the next `count` outputs, at least one: of one status, and of one length.
+    pub fn push_run(&mut self, status: Status, count: usize, items: &[u8]) {
+        let length = (items.len() / count) as u32;
+        self.lengths.reserve(4 * count);
+        (0..count).for_each(|_| self.lengths.put_u32_le(length));
+        self.status.put_bytes(status as u8, count);
+        self.items.put_slice(items);
     }
 
     /// How many were added.

@@ -76,8 +76,8 @@ fn results_are_read_as_the_vectors_say() {
         while let Some(record) = Record::take(&mut bytes)? {
             record.encode(&mut encoded);
             records.push(json!({
-                "index": record.index, "out_end": record.out_end, "err_end": record.err_end,
-                "status": record.status as u8, "item": hex(&record.item),
+                "index": record.index, "count": record.count, "out_end": record.out_end, "err_end": record.err_end,
+                "status": record.status as u8, "items": hex(&record.items),
             }));
         }
         Ok((Value::Array(records), encoded.freeze()))

@@ -124,7 +124,14 @@ impl Outcome {
             let bytes = self.prints.entry((print.index, print.stream)).or_default();
             bytes.extend_from_slice(&print.bytes);
         }
-        self.records.extend(news.records);
+        for mut run in news.records {
+            while run.count > 1 {
+                let items = run.items.slice(..run.item_len());
+                self.records.push(Record { count: 1, items, ..run.clone() });
+                run.skip(1);
+            }
+            self.records.push(run);
+        }
     }
 
     pub fn out(&self, index: u64) -> &[u8] {

@@ -10,6 +10,7 @@ from typing import Any
 from ._errors import TransportError
 from ._outcome import Loader
 from ._stream import NOTICE_SECONDS
+from ._wire import Outputs
 
 _MISSING: Any = object()
 
@@ -18,8 +19,6 @@ AHEAD_BYTES = 32 << 20
 AHEAD_COUNT = 100_000
 # A client that reads nothing for so long tells the gateway that it is still there.
 _TOUCH_SECONDS = 60.0
-
-Outputs = list[tuple[int, Any]]
 
 
 class Listed:
@@ -81,7 +80,7 @@ class Queued:
 
     def add(self, loader: Loader, first: int, attempt: int, outputs: Outputs) -> bool:
         """Take outputs; waits while the consumer is far behind."""
-        size = sum(len(item) for _, item in outputs)
+        size = outputs.item_bytes
         while True:
             with self._changed:
                 if self._abandoned:
@@ -122,7 +121,7 @@ class Queued:
                 if not self._batches:
                     return
                 loader, first, attempt, outputs = self._batches.popleft()
-                self._bytes -= sum(len(item) for _, item in outputs)
+                self._bytes -= outputs.item_bytes
                 self._count -= len(outputs)
                 self._changed.notify_all()
             values, failed = loader.load(first, attempt, outputs)

@@ -12,6 +12,7 @@ from ._config import Endpoint
 from ._lines import Lines
 from ._outcome import Loader, call_error
 from ._stream import Stream
+from ._wire import Outputs
 
 
 class Ended:
@@ -25,7 +26,7 @@ class Ended:
         """Stop reading at this monotonic time."""
         self._deadline = deadline
 
-    def outputs(self, first: int, attempt: int, outputs: list[tuple[int, Any]]) -> None:
+    def outputs(self, first: int, attempt: int, outputs: Outputs) -> None:
         pass
 
     def printed(self, index: int, stream: int, data: bytes) -> None:
@@ -53,7 +54,7 @@ class Into(Ended):
         self._loader = loader
         self._collector = collector
 
-    def outputs(self, first: int, attempt: int, outputs: list[tuple[int, Any]]) -> None:
+    def outputs(self, first: int, attempt: int, outputs: Outputs) -> None:
         self._collector.add(self._loader, first, attempt, outputs)
 
 

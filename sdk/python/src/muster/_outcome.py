@@ -21,6 +21,7 @@ from ._errors import (
     ValueTooLarge,
     WorkerDied,
 )
+from ._wire import Item, Outputs
 
 VALUE, EXCEPTION, FAILURE = 0, 1, 2
 
@@ -42,15 +43,15 @@ class Loader:
             self._function = _api.function(self._endpoint, self.call_id)
         return self._function
 
-    def load(
-        self, first: int, attempt: int, outputs: list[tuple[int, bytes]]
-    ) -> tuple[list[Any], list[int]]:
+    def load(self, first: int, attempt: int, outputs: Outputs) -> tuple[list[Any], list[int]]:
         """What the items are, exceptions as objects; and which positions hold failures."""
+        numbers = outputs.numbers()
+        if numbers is not None:
+            return numbers, []
         try:
             # Nearly always all are values that unpickle at once.
-            if not any(status for status, _ in outputs):
-                loads = pickle.loads
-                return [loads(item) for _, item in outputs], []
+            if outputs.all_values:
+                return list(map(pickle.loads, outputs.items())), []
         except Exception:
             pass  # found again below, with its index
         values: list[Any] = []
@@ -62,7 +63,7 @@ class Loader:
                 failed.append(position)
         return values, failed
 
-    def _one(self, index: int, attempt: int, status: int, item: bytes) -> tuple[Any, bool]:
+    def _one(self, index: int, attempt: int, status: int, item: Item) -> tuple[Any, bool]:
         if status == VALUE:
             try:
                 return _payload.load_value(item, self), True
@@ -72,7 +73,7 @@ class Loader:
             return self._exception(index, attempt, item), False
         return failure(index, attempt, json.loads(bytes(item)), self.call_id), False
 
-    def _exception(self, index: int, attempt: int, item: bytes) -> BaseException:
+    def _exception(self, index: int, attempt: int, item: Item) -> BaseException:
         try:
             found: BaseException = _payload.load_exception(item, self, index)
         except Exception as error:

@@ -37,12 +37,10 @@ class Sender:
         """Send to the end. `ApiError` if the gateway refuses, `TransportError` if it is lost."""
         try:
             while self._queue.wait():
-                first, items, last = self._queue.take()
-                body: list[Buffer] = []
-                if items:
-                    body.append(_wire.inputs_frame(first, items))
+                first, runs, last = self._queue.take()
+                body: list[Buffer] = _wire.inputs_parts(first, runs) if runs else []
                 if last:
-                    body.append(_wire.number_frame(_wire.INPUTS_END, first + len(items)))
+                    body.append(_wire.number_frame(_wire.INPUTS_END, self._queue.count))
                 if not self._append(body) or last:
                     break
         finally:

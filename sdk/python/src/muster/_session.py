@@ -34,6 +34,7 @@ from ._outcome import Loader, call_error
 from ._sender import Sender
 from ._stream import NOTICE_SECONDS, Stream
 from ._upload import SMALL_BYTES, SMALL_SECONDS, Inputs, Queue
+from ._wire import Outputs
 
 CANCEL_SECONDS = 3.0
 # After the first failure the gateway ends the call at once; a host that does not answer is not waited for.
@@ -45,7 +46,7 @@ _READER_SECONDS = 1.0
 class Collector(Protocol):
     """Where outputs go. Used by the thread that reads events."""
 
-    def add(self, loader: Loader, first: int, attempt: int, outputs: list[tuple[int, Any]]) -> bool:
+    def add(self, loader: Loader, first: int, attempt: int, outputs: Outputs) -> bool:
         """Take outputs; True if one of them means that the call should stop."""
 
     def finish(self) -> None:
@@ -80,7 +81,7 @@ class Session:
         self._reader: int | None = None
         self._read_to_end = threading.Event()
         self._loader: Loader | None = None
-        self._arrived: list[tuple[int, int, list[tuple[int, Any]]]] = []
+        self._arrived: list[tuple[int, int, Outputs]] = []
         self._end: dict[str, Any] | None = None
         self._reason: BaseException | None = None
         self._stop_at: float | None = None
@@ -224,13 +225,13 @@ class Session:
 
     def _begin(self) -> bool:
         """Create the call with the inputs that are there; True if those are all."""
-        first, items, whole = self.queue.take()
+        first, runs, whole = self.queue.take()
         body: list[Buffer] = [
             _wire.frame(_wire.SPEC, self.options.frame_body(more_inputs=not whole)),
             _wire.frame(_wire.FUNCTION, self._function),
         ]
-        if items:
-            body.append(_wire.inputs_frame(first, items))
+        if runs:
+            body += _wire.inputs_parts(first, runs)
         if whole:
             body.append(_wire.number_frame(_wire.INPUTS_END, self.queue.count))
             self.display.total(self.queue.count)
@@ -299,7 +300,7 @@ class Session:
         self._stop_threads()
         self._finish()
 
-    def outputs(self, first: int, attempt: int, outputs: list[tuple[int, Any]]) -> None:
+    def outputs(self, first: int, attempt: int, outputs: Outputs) -> None:
         self.display.ended(first, len(outputs))
         self._arrived.append((first, attempt, outputs))
 

@@ -30,7 +30,7 @@ _LAST_PAUSE_SECONDS = 3.0
 class Sink(Protocol):
     """Takes a call's events."""
 
-    def outputs(self, first: int, attempt: int, outputs: list[tuple[int, Any]]) -> None:
+    def outputs(self, first: int, attempt: int, outputs: _wire.Outputs) -> None:
         """Inputs `first ...` have ended with these (status, item)."""
 
     def printed(self, index: int, stream: int, data: bytes) -> None:
@@ -164,12 +164,12 @@ class Stream:
     def _handle(self, kind: int, seq: int, content: bytes) -> bool:
         """Hand one frame over, unless it was; True at the end of the call."""
         if kind == _wire.OUTPUTS:
-            first, attempt, outputs = _wire.decode_outputs(content)
+            first, attempt, outputs = _wire.read_outputs(content)
             known = self.last - seq + 1
             if known >= len(outputs):
                 return False
             if known > 0:
-                first, outputs = first + known, outputs[known:]
+                first, outputs = first + known, outputs.after(known)
             self._sink.outputs(first, attempt, outputs)
             self.last += len(outputs) if known > 0 else seq - 1 - self.last + len(outputs)
             return False

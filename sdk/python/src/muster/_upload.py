@@ -2,7 +2,7 @@
 
 The iterating thread pickles into a bounded queue and waits when it is full; the sending thread takes whatever is there
 whenever its connection is free. So an iterable is never held whole, and an input never waits unsent while the
-iterable blocks.
+iterable blocks. Single numbers wait as they are, and are pickled many at once when they are taken.
 
 One thread puts, one takes. Appending to and popping from a deque are atomic, so putting takes no lock unless the other
 side waits: a million small inputs would otherwise spend most of their time on it.
@@ -16,10 +16,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Union
 
-from . import _payload
+from . import _numbers, _payload
 from ._stream import NOTICE_SECONDS
+from ._wire import Run, run_of
 
 # A call whose inputs are all there within this time and size goes out in one request.
 SMALL_BYTES = 1 << 20
@@ -30,8 +31,11 @@ REQUEST_BYTES = 4 << 20
 
 # What an input costs beside its bytes, in this queue and in a frame.
 _ITEM_COST = 64
-_RUN = 1000
+_RUN = 4000
+_Scalar = Union[int, float, bool, None]
+# They cannot change, and pickle always: so they may wait in the queue as they are, to be pickled many at once.
 _SCALARS = frozenset({int, float, bool, type(None)})
+_SCALAR_COST = _numbers.SIZE + _ITEM_COST
 # Iterating these runs no code of the user's, so it cannot block.
 _PLAIN = frozenset({list, tuple, range, set, frozenset, dict, str, bytes, bytearray, deque})
 
@@ -40,7 +44,7 @@ class Queue:
     """The bounded queue between the two threads."""
 
     def __init__(self) -> None:
-        self._runs: deque[list[bytes]] = deque()
+        self._entries: deque[Run | _Scalar] = deque()
         self._changed = threading.Condition()
         self._sender_waits = False
         self._put_bytes = 0
@@ -60,17 +64,21 @@ class Queue:
         """How many inputs were put, ever."""
         return self._put_count
 
-    def put(self, run: list[bytes], size: int) -> bool:
-        """Add pickled inputs; waits while the queue is full. False if nobody wants any more."""
+    def put(self, entry: Run | _Scalar) -> bool:
+        """Add pickled inputs, or one scalar; waits while the queue is full. False if nobody wants any more."""
         if self.waiting_bytes >= BUFFER_BYTES:
             with self._changed:
                 while self.waiting_bytes >= BUFFER_BYTES and not self.stopped:
                     self._changed.wait(NOTICE_SECONDS)
         if self.stopped:
             return False
-        self._runs.append(run)
-        self._put_bytes += size
-        self._put_count += len(run)
+        self._entries.append(entry)
+        if type(entry) is Run:
+            self._put_bytes += _cost(entry)
+            self._put_count += entry.number
+        else:
+            self._put_bytes += _SCALAR_COST
+            self._put_count += 1
         if self._sender_waits:
             with self._changed:
                 self._changed.notify_all()
@@ -103,19 +111,31 @@ class Queue:
                 self._sender_waits = False
             return not self.stopped
 
-    def take(self, limit: int = REQUEST_BYTES) -> tuple[int, list[bytes], bool]:
-        """Inputs of about `limit` bytes, as (first index, inputs, whether they are the last)."""
-        first, items, size = self._taken_count, [], 0
+    def take(self, limit: int = REQUEST_BYTES) -> tuple[int, list[Run], bool]:
+        """Inputs of about `limit` bytes, as (first index, runs, whether they are the last)."""
+        first, size = self._taken_count, 0
+        runs: list[Run] = []
+        scalars: list[_Scalar] = []
         closed = self.closed
-        while self._runs and size < limit:
-            run = self._runs.popleft()
-            items += run
-            size += sum(map(len, run)) + _ITEM_COST * len(run)
+        while self._entries and size < limit:
+            entry = self._entries.popleft()
+            if type(entry) is Run:
+                if scalars:
+                    runs.append(_run_of_scalars(scalars))
+                    scalars = []
+                runs.append(entry)
+                size += _cost(entry)
+            else:
+                scalars.append(entry)  # type: ignore[arg-type]
+                size += _SCALAR_COST
+        if scalars:
+            runs.append(_run_of_scalars(scalars))
+        count = sum(run.number for run in runs)
         with self._changed:
             self._taken_bytes += size
-            self._taken_count += len(items)
+            self._taken_count += count
             self._changed.notify_all()
-        return first, items, closed and not self._runs
+        return first, runs, closed and not self._entries
 
 
 class Inputs:
@@ -126,35 +146,49 @@ class Inputs:
         self.known_empty = self.plain and not iterable
         self._iterator: Iterator[Any] = iter(iterable)
         self._index = 0
-        self._pickled = self._runs() if self.plain else self._singles()
+        self._entries = self._runs() if self.plain else self._singles()
 
     def pump(self, queue: Queue, paused: Callable[[], bool] | None = None) -> bool:
         """Put inputs into `queue`: True at the end of the iterable, False if stopped, or when `paused` says so."""
-        for run, size in self._pickled:
-            if not queue.put(run, size) or (paused is not None and paused()):
+        for entry in self._entries:
+            if not queue.put(entry) or (paused is not None and paused()):
                 return False
         queue.close()
         return True
 
-    def _runs(self) -> Iterator[tuple[list[bytes], int]]:
+    def _runs(self) -> Iterator[Run]:
         """Inputs of a plain container: many scalars at once."""
         while True:
             values = list(itertools.islice(self._iterator, _RUN))
             if not values:
                 return
             if _SCALARS.issuperset(map(type, values)):
-                run = [pickle.dumps(value, 5) for value in values]
-                self._index += len(run)
-                yield run, sum(map(len, run)) + _ITEM_COST * len(run)
+                self._index += len(values)
+                yield _run_of_scalars(values)
             else:
                 for value in values:
                     yield self._one(value)
 
-    def _singles(self) -> Iterator[tuple[list[bytes], int]]:
+    def _singles(self) -> Iterator[Run | _Scalar]:
         for value in self._iterator:
-            yield self._one(value)
+            if type(value) in _SCALARS:
+                self._index += 1
+                yield value
+            else:
+                yield self._one(value)
 
-    def _one(self, value: Any) -> tuple[list[bytes], int]:
+    def _one(self, value: Any) -> Run:
         item = _payload.dump_input(value, self._index)
         self._index += 1
-        return [item], len(item) + _ITEM_COST
+        return run_of([item])
+
+
+def _run_of_scalars(values: list[_Scalar]) -> Run:
+    packed = _numbers.pack(values)
+    if packed is not None:
+        return Run(len(values), _numbers.LENGTH * len(values), packed)
+    return run_of([pickle.dumps(value, 5) for value in values])
+
+
+def _cost(run: Run) -> int:
+    return len(run.items) + _ITEM_COST * run.number

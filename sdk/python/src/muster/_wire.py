@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import struct
 from itertools import accumulate
-from typing import Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+from . import _numbers
 
 SPEC = 1
 FUNCTION = 2
@@ -45,7 +47,7 @@ FRAMES_TYPE = "application/vnd.muster.frames"
 HEADER = struct.Struct("<IB3xQ")
 BATCH = struct.Struct("<QII")
 PRINT_HEAD = struct.Struct("<QIB3x")
-RECORD = struct.Struct("<QQQB3xI")
+RECORD = struct.Struct("<QQQIIB7x")
 
 Buffer = Union[bytes, bytearray, memoryview]
 Item = Union[bytes, memoryview]
@@ -137,18 +139,49 @@ class Decoder:
 # Batches
 
 
+class Run(NamedTuple):
+    """Inputs that follow one another."""
+
+    number: int
+    lengths: bytes
+    """A `u32` for each."""
+    items: Buffer
+    """Their bytes, one after another."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that they take in a frame."""
+        return len(self.lengths) + len(self.items)
+
+
+def run_of(items: Sequence[Buffer]) -> Run:
+    """A run of these items."""
+    lengths = list(map(len, items))
+    joined = items[0] if len(items) == 1 else b"".join(items)
+    return Run(len(lengths), struct.pack(f"<{len(lengths)}I", *lengths), joined)
+
+
 def inputs_frame(first: int, items: Sequence[Buffer], attempt: int = 0) -> bytes:
     """The INPUTS frame of the inputs `first .. first + len(items)`."""
-    lengths = list(map(len, items))
-    body = 16 + 4 * len(lengths) + sum(lengths)
-    return b"".join(
-        (
-            HEADER.pack(body, INPUTS, 0),
-            BATCH.pack(first, attempt, len(lengths)),
-            struct.pack(f"<{len(lengths)}I", *lengths),
-            *items,
-        )
-    )
+    return b"".join(inputs_parts(first, [run_of(items)], attempt))
+
+
+def inputs_parts(first: int, runs: Sequence[Run], attempt: int = 0) -> List[Buffer]:
+    """The INPUTS frame of runs that follow one another, in pieces; items that are large are pieces of their own."""
+    count = sum(run.number for run in runs)
+    body = BATCH.size + sum(run.size for run in runs)
+    small: List[Buffer] = [HEADER.pack(body, INPUTS, 0), BATCH.pack(first, attempt, count)]
+    small += [run.lengths for run in runs]
+    parts: List[Buffer] = []
+    for run in runs:
+        if len(run.items) < _VIEW_FROM:
+            small.append(run.items)
+        else:
+            parts += (b"".join(small), run.items)
+            small = []
+    if small:
+        parts.append(b"".join(small))
+    return parts
 
 
 def decode_inputs(body: bytes) -> Tuple[int, int, List[Item]]:
@@ -173,11 +206,69 @@ def outputs_frame(first: int, attempt: int, outputs: Sequence[Tuple[int, Buffer]
 
 def decode_outputs(body: bytes) -> Tuple[int, int, List[Tuple[int, Item]]]:
     """The body of an OUTPUTS frame: (first, attempt, [(status, item)]); items that are large are views of `body`."""
+    first, attempt, outputs = read_outputs(body)
+    return first, attempt, list(outputs)
+
+
+def read_outputs(body: bytes) -> Tuple[int, int, Outputs]:
+    """The body of an OUTPUTS frame, checked, its items not yet cut apart: (first, attempt, outputs)."""
+    if len(body) > BATCH.size:
+        # Numbers, and nothing else: their ends need not be added up.
+        first, attempt, count = BATCH.unpack_from(body)
+        start, size = BATCH.size + 5 * count, _numbers.SIZE
+        if (
+            len(body) == start + size * count
+            and first + count < 1 << 64
+            and body[BATCH.size : start] == _numbers.LENGTH * count + bytes(count)
+        ):
+            return first, attempt, Outputs(body, bytes(count), range(start, len(body) + 1, size))
     first, attempt, count, ends = _batch("OUTPUTS", body, 5)
     statuses = body[16 + 4 * count : 16 + 5 * count]
     if count and max(statuses) > FAILURE:
         raise _malformed("OUTPUTS", "unknown status")
-    return first, attempt, list(zip(statuses, _slices(body, count, ends)))
+    return first, attempt, Outputs(body, statuses, ends)
+
+
+class Outputs:
+    """The outputs of one frame, in order, each (status, item) when iterated over."""
+
+    __slots__ = ("_body", "_ends", "_statuses")
+
+    def __init__(self, body: bytes, statuses: bytes, ends: Sequence[int]) -> None:
+        self._body = body
+        self._statuses = statuses
+        self._ends = ends
+
+    def __len__(self) -> int:
+        return len(self._statuses)
+
+    def __iter__(self) -> Iterator[Tuple[int, Item]]:
+        return iter(zip(self._statuses, self.items()))
+
+    @property
+    def item_bytes(self) -> int:
+        """Bytes of all items."""
+        return self._ends[-1] - self._ends[0]
+
+    @property
+    def all_values(self) -> bool:
+        """Whether none is an exception or a failure."""
+        return not any(self._statuses)
+
+    def items(self) -> List[Item]:
+        """The items, in order."""
+        return _slices(self._body, len(self), self._ends)
+
+    def numbers(self) -> Optional[List[Any]]:
+        """The values, if all are numbers that were pickled as such (PROTOCOL.md 7.4)."""
+        if type(self._ends) is not range or not self.all_values:
+            return None
+        view = memoryview(self._body)[self._ends[0] : self._ends[-1]]
+        return _numbers.unpack(view, len(self))
+
+    def after(self, count: int) -> Outputs:
+        """Without the first `count`."""
+        return Outputs(self._body, self._statuses[count:], self._ends[count:])
 
 
 def _batch(what: str, body: bytes, per_item: int) -> Tuple[int, int, int, List[int]]:
@@ -199,7 +290,7 @@ def _batch(what: str, body: bytes, per_item: int) -> Tuple[int, int, int, List[i
     return first, attempt, count, ends
 
 
-def _slices(body: bytes, count: int, ends: List[int]) -> List[Item]:
+def _slices(body: bytes, count: int, ends: Sequence[int]) -> List[Item]:
     if len(body) < _VIEW_FROM:
         return [body[start:end] for start, end in zip(ends, ends[1:])]
     if len(body) > _VIEW_FROM * count:
@@ -229,28 +320,37 @@ def decode_print(body: bytes) -> Tuple[int, int, int, bytes]:
     return index, attempt, stream, body[PRINT_HEAD.size :]
 
 
-def record(index: int, out_end: int, err_end: int, status: int, item: Buffer) -> bytes:
-    """One record of RESULTS."""
-    return b"".join((RECORD.pack(index, out_end, err_end, status, len(item)), item))
+def record(
+    index: int, out_end: int, err_end: int, status: int, items: Buffer, count: int = 1
+) -> bytes:
+    """One record of RESULTS, of `count` inputs."""
+    length = len(items) // count
+    return b"".join((RECORD.pack(index, out_end, err_end, count, length, status), items))
 
 
-def decode_results(body: bytes) -> List[Tuple[int, int, int, int, bytes]]:
-    """The records of RESULTS, or of pending: (index, out_end, err_end, status, item)."""
+def decode_results(body: bytes) -> List[Tuple[int, int, int, int, bytes, int]]:
+    """The records of RESULTS, or of pending: (index, out_end, err_end, status, items, count)."""
     records = []
     at = 0
     while at < len(body):
         if len(body) - at < RECORD.size:
             raise _malformed("RESULTS", "a record is cut short")
-        index, out_end, err_end, status, length = RECORD.unpack_from(body, at)
+        index, out_end, err_end, count, length, status = RECORD.unpack_from(body, at)
         at += RECORD.size
         if status > FAILURE:
             raise _malformed("RESULTS", "unknown status")
         if length > MAX_ITEM:
             raise _malformed("RESULTS", "an item is over the limit")
-        if length > len(body) - at:
+        if not count:  # a run that is still growing: it goes to the end
+            if not length or at == len(body) or (len(body) - at) % length:
+                raise _malformed("RESULTS", "an open run that is not a number of items")
+            count = (len(body) - at) // length
+        if length * count > len(body) - at:
             raise _malformed("RESULTS", "an item is cut short")
-        records.append((index, out_end, err_end, status, body[at : at + length]))
-        at += length
+        if index + count >= 1 << 64:
+            raise _malformed("RESULTS", "indexes past 2^64")
+        records.append((index, out_end, err_end, status, body[at : at + length * count], count))
+        at += length * count
     return records
 
 

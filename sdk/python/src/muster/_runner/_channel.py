@@ -15,6 +15,7 @@ from .._wire import HEADER, HELLO, MAX_FRAME, RECORD, RESULTS, Buffer
 PAGE_BYTES = 1 << 20
 PENDING = 4096
 # Offsets of the page's words, in words.
+READ_SEQ = 0
 STATE_SEQ, INDEX, OUT_START, ERR_START, RUNNING = 8, 9, 10, 11, 12
 PENDING_EPOCH, PENDING_LEN = 13, 14
 
@@ -42,8 +43,8 @@ class Channel:
         self._reader = open(self._fd, "rb", buffering=1 << 18, closefd=False)  # noqa: SIM115
         self.page = mmap.mmap(page, PAGE_BYTES)
         os.close(page)
-        self._view = memoryview(self.page)
-        self.words = self._view[:PENDING].cast("Q")
+        self.view = memoryview(self.page)
+        self.words = self.view[:PENDING].cast("Q")
         # A forked child must not be able to speak for its parent.
         os.register_at_fork(after_in_child=self._close_in_child)
 
@@ -88,7 +89,7 @@ class Channel:
             # The frame's header goes right before the records, so that all is one write.
             start = PENDING - HEADER.size
             HEADER.pack_into(self.page, start, end - PENDING, RESULTS, 0)
-            self._write([self._view[start:end]])
+            self._write([self.view[start:end]])
             # In this order: a reader that sees the old length must see the epoch change before the bytes do.
             self.words[PENDING_LEN] = 0
             self.words[PENDING_EPOCH] += 1
@@ -97,7 +98,7 @@ class Channel:
         self, index: int, out_end: int, err_end: int, status: int, item: Buffer
     ) -> None:
         """Sends one record that does not fit into pending; what is pending must have been sent."""
-        head = RECORD.pack(index, out_end, err_end, status, len(item))
+        head = RECORD.pack(index, out_end, err_end, 1, len(item), status)
         self._write([HEADER.pack(len(head) + len(item), RESULTS, 0) + head, item])
 
     def _write(self, parts: List[Buffer]) -> None:

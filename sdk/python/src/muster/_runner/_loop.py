@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import struct
 import sys
 import time
-from itertools import accumulate
 from typing import Any, Dict, List, Tuple, Union
 
-from .. import _wire
+from .. import _numbers, _wire
 from . import _describe, _pickles
-from ._channel import INDEX, PAGE_BYTES, PENDING, PENDING_LEN, Channel
+from ._batch import Batch
+from ._channel import INDEX, PENDING, PENDING_LEN, READ_SEQ, Channel
+from ._index import ZERO, IndexVariable, digits
 from ._load import Call, apply_environment
+from ._results import NO_COLUMN, SEND_AFTER, Results, number_item
 from ._streams import Boundary, CLibrary, Streams
-
-_SEND_AFTER = 0.005
-"""Seconds after the last sending from which the end of an input sends what is pending."""
-_VIEW_FROM = 1 << 20
-"""Bytes of a batch from which its inputs are unpickled in place rather than from a copy."""
 
 
 def serve(channel: Channel) -> None:
@@ -51,6 +47,7 @@ class _Runner:
         self.channel = channel
         self.streams = Streams(channel)
         self.library = CLibrary()
+        self.index = IndexVariable(channel.words, self.library.index_text)
         self.spec: Dict[str, Any] = {}
         self.body = b""
         self._call: Union[Call, bytes, None] = None
@@ -64,15 +61,13 @@ class _Runner:
         begin = self.streams.boundary()
         self.channel.set_running(first, begin.out_total, begin.err_total, 1)
         os.environ["MUSTER_ATTEMPT"] = str(attempt)
-        self._set_index(first)
+        self.index.set(first)
         if self._call is None:
             self._call = self._load()
         if isinstance(self._call, bytes):
             self._refuse(first, count, self._call)
         else:
-            lengths = struct.unpack_from(f"<{count}I", body, _wire.BATCH.size)
-            ends = list(accumulate(lengths, initial=_wire.BATCH.size + 4 * count))
-            self._run(self._call, first, body, ends, begin)
+            self._run(self._call, Batch(body, self._call.is_pickle), begin)
         self.library.flush()
         end = self.streams.boundary()
         self.channel.set_running(first + count, end.out_total, end.err_total, 0)
@@ -96,14 +91,6 @@ class _Runner:
         for index in range(first, first + count):
             self.channel.send_record(index, end.out_total, end.err_total, _wire.EXCEPTION, item)
 
-    def _set_index(self, index: int) -> None:
-        os.environ._data[b"MUSTER_INPUT_INDEX"] = b"%d" % index  # type: ignore[attr-defined]
-        text = self.library.index_text
-        if text is None:
-            os.putenv("MUSTER_INPUT_INDEX", str(index))
-        else:
-            text[:] = (b"%d" % index).ljust(21, b"\0")
-
     def _end_if_forked(self, code: int) -> None:
         """Ends a child that the user's code forked and that came back here: it must not go on as the runner."""
         if self._forked:
@@ -111,48 +98,57 @@ class _Runner:
             self.library.flush()
             os._exit(code)
 
-    def _run(self, call: Call, index: int, body: bytes, ends: List[int], begin: Boundary) -> None:
+    def _run(self, call: Call, inputs: Batch, begin: Boundary) -> None:
         channel, streams, forked = self.channel, self.streams, self._forked
-        page, words = channel.page, channel.words
-        loads, function, dumps = call.loads, call.function, call.dumps
-        pack_into, record_size = _wire.RECORD.pack_into, _wire.RECORD.size
+        words, text = channel.words, self.index.text
         poll, monotonic = streams.poll, time.monotonic
         out, err = streams.out, streams.err
         flush_out, flush_err = out.flush, err.flush
-        variables = os.environ._data  # type: ignore[attr-defined]
-        index_text, set_text = self.library.index_text, _INDEX_TEXT.pack_into
-        # Where the pipes are as empty as they were, and the page says what it said, nobody wrote.
-        seen, out_end, err_end = begin
+        loads, function, dumps = call.loads, call.function, call.dumps
+        numbers, view, ends, first = inputs.numbers, inputs.view, inputs.ends, inputs.first
+        an_int, a_float = (int, float) if call.is_pickle and _numbers.available else (None, None)
         # C streams of the user's own need flushing too; for inputs this short they are left to the batch's end.
-        flush_c = self.library.flush if len(ends) <= _FLUSH_C_UP_TO else None
-        view: Any = memoryview(body) if len(body) > _VIEW_FROM and call.is_pickle else body
+        flush_c = self.library.flush if inputs.count <= _FLUSH_C_UP_TO else None
+        # Where the pipes are as empty as they were, and the agent has read nothing since, nobody wrote.
+        seen, out_end, err_end = _seq(begin), begin.out_total, begin.err_total
+        results = Results(channel)
+        at, column, slot = results.at, NO_COLUMN, 0
         value: Any = None
         item: Any = None
+        kind: Any = None
         moved = False
-        at = PENDING
-        sent = monotonic()
-        for start, end in zip(ends, ends[1:]):
+        last_digit = self.index.set(first)
+        for position, digit in zip(range(inputs.count), digits(first)):
+            index = first + position
             if moved:
                 channel.set_running(index, out_end, err_end, 1)
                 moved = False
             else:
                 words[INDEX] = index
-            variables[b"MUSTER_INPUT_INDEX"] = text = b"%d" % index
-            if index_text is not None:
-                set_text(index_text, 0, text)
+            if digit == ZERO or text is None:
+                last_digit = self.index.set(index)
             else:
-                os.putenv("MUSTER_INPUT_INDEX", str(index))
+                text[last_digit] = digit
+            status = 0
             try:
-                value = function(loads(view[start:end]))
-                item = dumps(value, 5)
-                status = 0
+                if numbers is not None:
+                    value = function(numbers[position])
+                else:
+                    value = function(loads(view[ends[position] : ends[position + 1]]))
+                kind = type(value)
+                if kind is an_int:
+                    item = None
+                elif kind is a_float:
+                    item = _numbers.item(value)
+                else:
+                    item = dumps(value, 5)
             except BaseException as error:
                 if forked:
                     self._end_if_forked(_print_and_code(error))
+                kind = None
                 status, item = self._failed(call, value, error)
             if forked:
                 self._end_if_forked(0)
-            value = None
             try:
                 flush_out()
                 flush_err()
@@ -164,32 +160,30 @@ class _Runner:
                 streams.flush()
                 out, err = streams.out, streams.err
                 flush_out, flush_err = out.flush, err.flush
-            if poll(0, 2) or page[0:24] != seen:
-                seen, out_end, err_end = streams.boundary()
+            if poll(0, 2) or words[READ_SEQ] != seen:
+                boundary = streams.boundary()
+                seen, out_end, err_end = _seq(boundary), boundary.out_total, boundary.err_total
                 moved = True
-            size = len(item)
-            if size > _wire.MAX_ITEM:
-                status, item = _wire.FAILURE, _too_large(size)
-                size = len(item)
-            if at + record_size + size > PAGE_BYTES:
-                channel.send_pending(at)
-                at = PENDING
-                sent = monotonic()
-            if at + record_size + size > PAGE_BYTES:
-                channel.send_record(index, out_end, err_end, status, item)
-            else:
-                pack_into(page, at, index, out_end, err_end, status, size)
-                at += record_size
-                page[at : at + size] = item
-                at += size
-                words[PENDING_LEN] = at - PENDING
-                if monotonic() - sent > _SEND_AFTER:
-                    channel.send_pending(at)
-                    at = PENDING
-                    sent = monotonic()
-            item = None
-            index += 1
-        channel.send_pending(at)
+                column = NO_COLUMN
+            if item is None:
+                try:
+                    column[slot] = value
+                    slot += 2
+                    results.at = at = at + _numbers.SIZE
+                    words[PENDING_LEN] = at - PENDING
+                except (IndexError, ValueError):  # there is no room, or it has more than 64 bits
+                    item = number_item(value, dumps)
+            if item is not None:
+                results.add(index, out_end, err_end, status, item)
+                column, slot = NO_COLUMN, 0
+                if kind is an_int:
+                    column = results.column(inputs.count - position - 1)
+                at = results.at
+            if monotonic() - results.sent > SEND_AFTER:
+                results.send()
+                at, column, slot = results.at, NO_COLUMN, 0
+            value = item = None
+        results.send()
 
     def _failed(self, call: Call, value: Any, error: BaseException) -> Tuple[int, bytes]:
         """The output of an input that raised, or whose value did not pickle at the first try."""
@@ -201,7 +195,9 @@ class _Runner:
         return _wire.EXCEPTION, _describe.item(error, call.is_pickle, call.image)
 
 
-_INDEX_TEXT = struct.Struct("21s")
+def _seq(boundary: Boundary) -> int:
+    """The page's number of the agent's last read, where both pipes are empty since; else one that never comes."""
+    return int.from_bytes(boundary.empty_page[:8], "little") if boundary.empty_page else -1
 
 
 def _print_and_code(error: BaseException) -> int:
@@ -212,13 +208,3 @@ def _print_and_code(error: BaseException) -> int:
 
     traceback.print_exception(type(error), error, error.__traceback__)
     return 1
-
-
-def _too_large(size: int) -> bytes:
-    failure = {
-        "code": "too_large",
-        "message": f"the output is {size} bytes, and one output may have {_wire.MAX_ITEM}",
-        "limit_bytes": _wire.MAX_ITEM,
-        "size_bytes": size,
-    }
-    return json.dumps(failure).encode()
