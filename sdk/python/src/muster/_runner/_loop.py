@@ -16,6 +16,7 @@ from ._index import ZERO, IndexVariable, digits
 from ._load import Call, apply_environment
 from ._results import NO_COLUMN, SEND_AFTER, Results, number_item
 from ._streams import Boundary, CLibrary, Streams
+from ._watch import CALM
 
 
 def serve(channel: Channel) -> None:
@@ -101,7 +102,8 @@ class _Runner:
     def _run(self, call: Call, inputs: Batch, begin: Boundary) -> None:
         channel, streams, forked = self.channel, self.streams, self._forked
         words, text = channel.words, self.index.text
-        poll, monotonic = streams.poll, time.monotonic
+        watch, monotonic = streams.watch, time.monotonic
+        ask, rang = watch.ask, watch.rang
         out, err = streams.out, streams.err
         flush_out, flush_err = out.flush, err.flush
         loads, function, dumps = call.loads, call.function, call.dumps
@@ -109,6 +111,11 @@ class _Runner:
         an_int, a_float = (int, float) if call.is_pickle and _numbers.available else (None, None)
         # C streams of the user's own need flushing too; for inputs this short they are left to the batch's end.
         flush_c = self.library.flush if inputs.count <= _FLUSH_C_UP_TO else None
+        # Counted from 0 to CALM; from CALM on where listening is not possible.
+        calm = restless = 0 if watch.can_listen() else CALM
+        if watch.listening and (rang or restless):
+            watch.stop()
+        listening = watch.listening
         # Where the pipes are as empty as they were, and the agent has read nothing since, nobody wrote.
         seen, out_end, err_end = _seq(begin), begin.out_total, begin.err_total
         results = Results(channel)
@@ -160,11 +167,21 @@ class _Runner:
                 streams.flush()
                 out, err = streams.out, streams.err
                 flush_out, flush_err = out.flush, err.flush
-            if poll(0, 2) or words[READ_SEQ] != seen:
+            if rang if listening else (ask(0, 2) or words[READ_SEQ] != seen):
                 boundary = streams.boundary()
                 seen, out_end, err_end = _seq(boundary), boundary.out_total, boundary.err_total
                 moved = True
                 column = NO_COLUMN
+                listening, calm = False, restless
+            elif not listening:
+                calm += 1
+                if calm == CALM:
+                    watch.listen()
+                    # Whoever wrote before that did not ring.
+                    listening = not (ask(0, 2) or words[READ_SEQ] != seen)
+                    if not listening:
+                        watch.stop()
+                        calm = restless
             if item is None:
                 try:
                     column[slot] = value

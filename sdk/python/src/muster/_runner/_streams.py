@@ -14,14 +14,14 @@ import array
 import fcntl
 import io
 import os
-import select
 import struct
 import sys
 import termios
 from contextlib import suppress
-from typing import Any, Callable, NamedTuple, Optional, TextIO
+from typing import Any, NamedTuple, Optional, TextIO
 
 from ._channel import Channel, move_high
+from ._watch import Watch
 
 FIONREAD = termios.FIONREAD
 
@@ -41,9 +41,7 @@ class Streams:
             if isinstance(stream, io.TextIOWrapper):
                 errors = "backslashreplace" if stream is self.err else "strict"
                 stream.reconfigure(encoding="utf-8", errors=errors, line_buffering=True)
-        self._in_out, self._in_err = array.array("i", [0]), array.array("i", [0])
-        self._epoll: Optional[select.epoll] = None
-        self.poll = self._make_poll()
+        self.watch = Watch((self.out_fd, self.err_fd))
 
     def flush(self) -> None:
         """Flushes Python's streams, the user's replacements too; opens again what was closed."""
@@ -102,30 +100,6 @@ class Streams:
                         before if is_empty else b"", out_read + out[0], err_read + err[0]
                     )
             os.sched_yield()
-
-    def _make_poll(self) -> Callable[[float, int], Any]:
-        """What tells, with one system call, whether anything lies in either pipe.
-
-        If nothing does, and the agent has read nothing since nothing did, then nobody wrote. That takes the pipes'
-        other ends; where they cannot be opened, asking for their bytes does, in two calls.
-        """
-        try:
-            low = select.epoll()
-            poll = select.epoll.fromfd(move_high(low.fileno(), close=False))
-            low.close()
-            for descriptor in (self.out_fd, self.err_fd):
-                flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-                other = os.open(f"/proc/self/fd/{descriptor}", flags)
-                poll.register(move_high(other), select.EPOLLIN)
-        except OSError:
-            return self._count
-        self._epoll = poll
-        return poll.poll
-
-    def _count(self, _timeout: float, _events: int) -> bool:
-        fcntl.ioctl(self.out_fd, FIONREAD, self._in_out)
-        fcntl.ioctl(self.err_fd, FIONREAD, self._in_err)
-        return bool(self._in_out[0] or self._in_err[0])
 
 
 class Boundary(NamedTuple):
