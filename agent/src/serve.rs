@@ -13,7 +13,7 @@ use std::time::Duration;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::container::{Containers, OpenError};
-use crate::link::Link;
+use crate::link::{Dial, Link};
 use crate::settings::Settings;
 use crate::status::Board;
 use crate::tasks::Tasks;
@@ -55,7 +55,7 @@ pub struct Agent {
     grace: Duration,
     board: Board,
     containers: Containers,
-    link: Link,
+    link: Link<Containers>,
     links: Tasks,
     calls: Tasks,
     workers: Tasks,
@@ -86,8 +86,8 @@ impl Agent {
         let board = Board::new(settings);
         let (links, calls, workers) = (Tasks::new(), Tasks::new(), Tasks::new());
         let containers = Containers::open(settings, &board, &workers).await?;
-        let link =
-            Link::new(settings, board.clone(), containers.clone(), links.clone(), calls.clone());
+        let dial = Dial::new(&settings.gateway, &settings.token, &settings.host_name);
+        let link = Link::new(dial, board.clone(), containers.clone(), links.clone(), calls.clone());
         Ok(Agent { grace: settings.grace, board, containers, link, links, calls, workers, lock })
     }
 

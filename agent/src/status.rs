@@ -14,18 +14,24 @@ pub struct Board {
 impl Board {
     /// A host on which nothing runs.
     pub fn new(settings: &Settings) -> Board {
-        let cores = settings.cpus.len() as f64;
+        let pull = settings.pull == crate::settings::Pull::Missing;
+        Board::of(&settings.host_name, settings.cpus.len(), settings.ram_bytes, pull)
+    }
+
+    /// A host of this size, without images.
+    pub fn of(host: &str, cores: usize, ram_bytes: u64, pull: bool) -> Board {
+        let cores = cores as f64;
         let status = HostStatus {
-            host: settings.host_name.clone(),
+            host: host.to_owned(),
             version: env!("CARGO_PKG_VERSION").into(),
             cores,
-            ram_bytes: settings.ram_bytes,
+            ram_bytes,
             free_cores: cores,
-            free_ram_bytes: settings.ram_bytes,
+            free_ram_bytes: ram_bytes,
             workers: 0,
             warm: 0,
             draining: false,
-            pull: settings.pull == crate::settings::Pull::Missing,
+            pull,
             images: Vec::new(),
         };
         Board { status: watch::Sender::new(status) }

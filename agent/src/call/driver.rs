@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::stopwatch::Stopwatch;
 use super::verdict::{self, Death};
-use super::workers::{Held, Workers};
+use super::workers::{Held, Runs, Workers};
 use super::writer::{Message, Writer};
 use crate::container::ClaimError;
-use crate::runner::{News, Runner, RunnerError, Step};
+use crate::runner::{News, RunnerError, Step};
 
 /// How long a worker may take to end by itself when its call is over, and when it is cancelled.
 const STOP_GRACE: Duration = Duration::from_secs(1);
@@ -112,9 +112,9 @@ enum Stop {
     Cancelled,
 }
 
-struct Worker<H> {
-    runner: Runner,
-    held: H,
+struct Worker<W: Workers> {
+    runner: W::Runner,
+    held: W::Held,
     /// Whether it has SPEC and FUNCTION.
     opened: bool,
     /// Kills for want of memory that are accounted for.
@@ -140,7 +140,7 @@ impl<W: Workers> Driver<W> {
             Ok(claimed) => claimed,
             Err(report) => return report,
         };
-        let mut worker =
+        let mut worker: Worker<W> =
             Worker { runner, held, opened: false, oom_kills: 0, last_words: String::new() };
         self.report(Report::Ready).await;
         loop {
@@ -175,7 +175,7 @@ impl<W: Workers> Driver<W> {
     }
 
     /// Claims a worker, again and again where that may help.
-    async fn claim(&mut self) -> Result<(Runner, W::Held), Report> {
+    async fn claim(&mut self) -> Result<(W::Runner, W::Held), Report> {
         let mut pause = FIRST_PAUSE;
         let mut wait = self.delay;
         for attempt in 1.. {
@@ -208,7 +208,7 @@ impl<W: Workers> Driver<W> {
     }
 
     /// Has a batch run, and passes on what comes of it.
-    async fn batch(&mut self, worker: &mut Worker<W::Held>, batch: &Inputs) -> Result<(), Stop> {
+    async fn batch(&mut self, worker: &mut Worker<W>, batch: &Inputs) -> Result<(), Stop> {
         let opening = if worker.opened { &[] } else { &self.call.opening[..] };
         worker.runner.give(opening, batch);
         worker.opened = true;
@@ -261,7 +261,7 @@ impl<W: Workers> Driver<W> {
 
     async fn publish(
         &self,
-        worker: &mut Worker<W::Held>,
+        worker: &mut Worker<W>,
         mut news: News,
         attempt: u32,
     ) -> Result<(), Stop> {
@@ -283,7 +283,7 @@ impl<W: Workers> Driver<W> {
     }
 
     /// A command that was killed for want of memory says only that it was killed.
-    fn find_out_of_memory(&self, worker: &mut Worker<W::Held>, news: &mut News) {
+    fn find_out_of_memory(&self, worker: &mut Worker<W>, news: &mut News) {
         for record in &mut news.records {
             let is_one = record.count == 1 && record.status == Status::Exception;
             if !is_one || !verdict::looks_killed(&record.items) {
@@ -302,7 +302,7 @@ impl<W: Workers> Driver<W> {
     /// The worker is dead: tells the input that is to blame, and gives the rest of the batch back.
     async fn died(
         &self,
-        worker: Worker<W::Held>,
+        worker: Worker<W>,
         batch: Option<Inputs>,
         death: Death,
         guilty: Option<u64>,

@@ -46,4 +46,4 @@ mod workers;
 mod writer;
 
 pub use owner::serve;
-pub use workers::{Held, Workers};
+pub use workers::{Held, Runs, Workers};

@@ -51,6 +51,7 @@ use tokio::sync::{Semaphore, watch};
 
 pub use cgroup::MemoryReport;
 pub use error::{ClaimError, OpenError};
+pub use rooms::{RoomGuard, Rooms};
 pub use worker::{Container, Worker};
 
 use crate::capacity::{Capacity, Want};
@@ -64,7 +65,7 @@ use names::Names;
 use pool::{Kind, Pool};
 use profile::Profile;
 use quiet::Quiet;
-use rooms::{Rooms, say};
+use rooms::say;
 
 /// The pool is looked at this often even when nothing happens, for its age.
 const REFILL: Duration = Duration::from_secs(5);

@@ -10,8 +10,6 @@ use hyper_util::rt::TokioIo;
 use muster_wire::AGENT_PROTOCOL;
 use tokio::net::TcpStream;
 
-use crate::settings::Settings;
-
 /// For the name, the connection and the answer together.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// A refusal longer than this is cut.
@@ -78,11 +76,11 @@ impl std::fmt::Debug for Dial {
 
 impl Dial {
     /// With an epoch of its own, so that the gateway can tell this start of the agent from any other.
-    pub fn new(settings: &Settings) -> Dial {
+    pub fn new(gateway: &str, token: &str, host: &str) -> Dial {
         Dial {
-            gateway: settings.gateway.clone(),
-            token: settings.token.clone(),
-            host: settings.host_name.clone(),
+            gateway: gateway.to_owned(),
+            token: token.to_owned(),
+            host: host.to_owned(),
             // Numbers in JSON are exact up to 53 bits.
             epoch: rand::random::<u64>() >> 11,
         }

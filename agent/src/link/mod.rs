@@ -27,10 +27,9 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioTimer;
 
-pub use dial::DialError;
+pub use dial::{Dial, DialError};
 
-use crate::container::Containers;
-use crate::settings::Settings;
+use crate::call::Workers;
 use crate::status::Board;
 use crate::tasks::Tasks;
 
@@ -48,24 +47,18 @@ const PING_WITHIN: Duration = Duration::from_secs(20);
 
 /// Keeps this host linked to its gateway.
 #[derive(Debug)]
-pub struct Link {
-    dial: dial::Dial,
+pub struct Link<W> {
+    dial: Dial,
     board: Board,
     tasks: Tasks,
     calls: Tasks,
-    containers: Containers,
+    workers: W,
 }
 
-impl Link {
+impl<W: Workers> Link<W> {
     /// A link that is not dialled yet. `tasks` are its own, `calls` those of running calls.
-    pub fn new(
-        settings: &Settings,
-        board: Board,
-        containers: Containers,
-        tasks: Tasks,
-        calls: Tasks,
-    ) -> Link {
-        Link { dial: dial::Dial::new(settings), board, tasks, calls, containers }
+    pub fn new(dial: Dial, board: Board, workers: W, tasks: Tasks, calls: Tasks) -> Link<W> {
+        Link { dial, board, tasks, calls, workers }
     }
 
     /// Dials, serves, and dials again, until the stop.
@@ -116,7 +109,7 @@ impl Link {
             board: self.board.clone(),
             tasks: self.tasks.clone(),
             calls: self.calls.clone(),
-            containers: self.containers.clone(),
+            workers: self.workers.clone(),
         });
         let service = hyper::service::service_fn(move |request| {
             let routes = routes.clone();

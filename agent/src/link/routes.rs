@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::status;
-use crate::container::Containers;
+use crate::call::Workers;
 use crate::status::Board;
 use crate::tasks::Tasks;
 
@@ -23,7 +23,7 @@ type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
 
 /// The handlers and what they need.
 #[derive(Debug)]
-pub struct Routes {
+pub struct Routes<W> {
     /// This host's name.
     pub host: String,
     /// Its status.
@@ -33,10 +33,10 @@ pub struct Routes {
     /// Where calls run.
     pub calls: Tasks,
     /// Where workers come from.
-    pub containers: Containers,
+    pub workers: W,
 }
 
-impl Routes {
+impl<W: Workers> Routes<W> {
     /// Answers at once; what follows streams.
     pub fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path();
@@ -63,9 +63,8 @@ impl Routes {
         }
         let (out, chunks) = mpsc::channel(CHUNKS);
         let body = request.into_body().into_data_stream();
-        let (containers, host, tasks) =
-            (self.containers.clone(), self.host.clone(), self.calls.clone());
-        self.calls.spawn(crate::call::serve(containers, host, tasks, body, out));
+        let (workers, host, tasks) = (self.workers.clone(), self.host.clone(), self.calls.clone());
+        self.calls.spawn(crate::call::serve(workers, host, tasks, body, out));
         streaming(chunks)
     }
 }
