@@ -65,6 +65,14 @@ struct Strikes {
     lost: u32,
 }
 
+/// What one link holds.
+#[derive(Debug, Default)]
+struct Leases {
+    ranges: BTreeMap<u64, (u64, u32)>,
+    /// How many inputs that is.
+    inputs: u64,
+}
+
 /// The inputs of one call.
 #[derive(Debug)]
 pub struct Machine {
@@ -74,7 +82,7 @@ pub struct Machine {
     fresh: u64,
     again: BTreeMap<u64, (u64, u32)>,
     again_count: u64,
-    leases: HashMap<LinkId, BTreeMap<u64, (u64, u32)>>,
+    leases: HashMap<LinkId, Leases>,
     strikes: HashMap<u64, Strikes>,
     done: u64,
     failed: u64,
@@ -146,7 +154,9 @@ impl Machine {
         } else {
             self.fresh = range.end;
         }
-        self.leases.entry(link).or_default().insert(range.first, (range.end, range.attempt));
+        let leases = self.leases.entry(link).or_default();
+        leases.ranges.insert(range.first, (range.end, range.attempt));
+        leases.inputs += range.end - range.first;
         Some(range)
     }
 
@@ -176,7 +186,7 @@ impl Machine {
     /// A link has ended: its inputs are waiting again. Gives those that were lost too often, which are failures now.
     pub fn link_lost(&mut self, link: LinkId) -> Vec<Range> {
         let mut given_up = Vec::new();
-        for (first, (end, attempt)) in self.leases.remove(&link).unwrap_or_default() {
+        for (first, (end, attempt)) in self.leases.remove(&link).unwrap_or_default().ranges {
             for index in first..end {
                 if self.judge(index, attempt, Fault::Lost) == Verdict::Commit {
                     given_up.push(Range { first: index, end: index + 1, attempt });
@@ -237,7 +247,9 @@ impl Machine {
 
     /// Removes from a link's leases what of `first .. end` it holds at `attempt`, and gives it.
     fn take(&mut self, link: LinkId, first: u64, end: u64, attempt: u32) -> Vec<(u64, u64)> {
-        let Some(leases) = self.leases.get_mut(&link) else { return Vec::new() };
+        let Some(Leases { ranges: leases, inputs }) = self.leases.get_mut(&link) else {
+            return Vec::new();
+        };
         let mut taken: Vec<(u64, u64)> = Vec::new();
         let mut at = first;
         while at < end {
@@ -253,6 +265,7 @@ impl Machine {
                         if stop < until {
                             leases.insert(stop, (until, attempt));
                         }
+                        *inputs -= stop - at;
                         match taken.last_mut() {
                             Some((_, last)) if *last == at => *last = stop,
                             _ => taken.push((at, stop)),
@@ -301,9 +314,7 @@ impl Machine {
 
     /// How many a link holds.
     pub fn leased_to(&self, link: LinkId) -> u64 {
-        self.leases
-            .get(&link)
-            .map_or(0, |leases| leases.iter().map(|(first, (end, _))| end - first).sum())
+        self.leases.get(&link).map_or(0, |leases| leases.inputs)
     }
 
     /// How many came and have no output yet.

@@ -1,4 +1,3 @@
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::handle::{Command, Shared, event};
-use super::hosts::Host;
+use super::hosts::Hosts;
 use super::machine::{Fault, LinkId, Machine, Range, Verdict};
 use super::queue::Queue;
 use super::wait::{self, Workers};
@@ -35,6 +34,8 @@ pub(super) struct Start {
     pub queue_bytes: usize,
     pub grace: Duration,
     pub tasks: Tasks,
+    /// Counts the calls that have not ended.
+    pub live: Arc<()>,
 }
 
 struct Owner {
@@ -43,20 +44,21 @@ struct Owner {
     queue: Queue,
     claim: Claim,
     placement: Placement,
-    hosts: HashMap<LinkId, Host>,
+    hosts: Hosts,
     news: mpsc::Sender<(LinkId, LinkEvent)>,
     spill: Spill,
     state: CallState,
     end: Option<(CallState, Option<EndError>)>,
     exit_code: Option<i32>,
     reopen_at: Option<Instant>,
+    live: Arc<()>,
 }
 
 /// Why the call cannot go on.
 type Broken = StoreError;
 
 pub(super) async fn run(start: Start) {
-    let Start { shared, mut commands, claim, spill, queue_bytes, grace, tasks } = start;
+    let Start { shared, mut commands, claim, spill, queue_bytes, grace, tasks, live } = start;
     let (news, mut inbox) = mpsc::channel(INBOX);
     let mut placed = claim.placement.clone();
     let mut readers = shared.readers.subscribe();
@@ -66,13 +68,14 @@ pub(super) async fn run(start: Start) {
         queue: Queue::new(queue_bytes, spill.clone()),
         claim,
         placement: Placement::default(),
-        hosts: HashMap::new(),
+        hosts: Hosts::default(),
         news,
         spill,
         state: CallState::Queued,
         end: None,
         exit_code: None,
         reopen_at: None,
+        live,
         shared: shared.clone(),
     };
     owner.say_state();
@@ -151,13 +154,13 @@ impl Owner {
     fn hear(&mut self, link: LinkId, event: LinkEvent) {
         match event {
             LinkEvent::Demand(inputs, bytes) => {
-                if let Some(host) = self.hosts.get_mut(&link) {
+                if let Some(host) = self.hosts.stir(link) {
                     host.demand = (inputs, bytes);
                 }
             }
             LinkEvent::Workers(status) => self.note_workers(link, status),
             LinkEvent::Print(print, frame) => {
-                if self.hosts.contains_key(&link) && print.index < self.machine.received() {
+                if self.hosts.has(link) && print.index < self.machine.received() {
                     self.shared.log.append_print(frame);
                 }
             }
@@ -172,15 +175,17 @@ impl Owner {
             self.say_state();
         }
         if let Some(error) = status.error.clone() {
-            self.hosts.remove(&link);
+            self.hosts.remove(link);
             self.lose_leases(link);
             self.stop(CallState::Failed, Some(EndError::Call(error)));
-        } else if let Some(host) = self.hosts.get_mut(&link) {
-            host.status = status;
+        } else {
+            self.hosts.note(link, status);
         }
     }
 
     fn take_outputs(&mut self, link: LinkId, mut outputs: Outputs) {
+        // What it holds changes.
+        self.hosts.stir(link);
         while !outputs.is_empty() {
             let values =
                 outputs.iter().take_while(|(_, status, _)| *status == Status::Value).count();
@@ -257,7 +262,7 @@ impl Owner {
 
     /// An exchange has ended. If its host stays in the placement, another is opened after a pause.
     fn lose(&mut self, link: LinkId) {
-        self.hosts.remove(&link);
+        self.hosts.remove(link);
         self.lose_leases(link);
         self.reopen_at = Some(Instant::now() + REOPEN);
     }
@@ -277,17 +282,7 @@ impl Owner {
     /// Opens exchanges where there are workers to be had, and notes how many.
     fn follow_placement(&mut self) {
         self.reopen_at = None;
-        for host in self.hosts.values_mut() {
-            host.target = 0;
-        }
-        for target in self.placement.targets.clone() {
-            let id = target.link.id;
-            let host = self
-                .hosts
-                .entry(id)
-                .or_insert_with(|| Host::open(&target, &self.shared, self.news.clone()));
-            host.target = target.workers;
-        }
+        self.hosts.follow(&self.placement.targets, &self.shared, &self.news);
     }
 
     /// After news: leases, numbers of workers, spilling, the record, and whether the call has ended.
@@ -319,27 +314,32 @@ impl Owner {
 
     /// Tells hosts how many workers they may have. A host keeps one while it holds inputs: none is taken from it unfinished.
     fn tell_workers(&mut self) {
-        for (&id, host) in &mut self.hosts {
-            host.tell_workers(self.machine.leased_to(id) > 0);
-        }
+        self.hosts.tell_workers(|id| self.machine.leased_to(id) > 0);
     }
 
     /// Leases inputs to hosts as far as their demand goes, turn by turn.
     async fn lease(&mut self) -> Result<(), Broken> {
-        let mut ids: Vec<LinkId> = self.hosts.keys().copied().collect();
-        ids.sort_unstable();
-        let mut progress = true;
-        while progress {
-            progress = false;
-            for id in &ids {
-                progress |= self.lease_to(*id).await?;
+        let mut from = 0;
+        while self.machine.next().is_some() {
+            let Some((id, _)) = self.hosts.willing_from(from) else {
+                match from {
+                    0 => break,
+                    // The next turn.
+                    _ => from = 0,
+                }
+                continue;
+            };
+            if !self.lease_to(id).await? {
+                self.hosts.unwilling(id);
             }
+            from = id + 1;
         }
         Ok(())
     }
 
     async fn lease_to(&mut self, id: LinkId) -> Result<bool, Broken> {
-        let (Some(next), Some(host)) = (self.machine.next(), self.hosts.get_mut(&id)) else {
+        let (Some(next), Some((_, host))) = (self.machine.next(), self.hosts.willing_from(id))
+        else {
             return Ok(false);
         };
         let Some((wanted, bytes)) = host.allowance() else { return Ok(false) };
@@ -385,12 +385,11 @@ impl Owner {
     }
 
     fn publish(&self) {
-        let running = self.hosts.values().map(|host| host.status.running).sum();
-        let starting = self.hosts.values().map(|host| host.status.starting).sum();
-        let host_says = self.hosts.values().find_map(|host| host.status.waiting.as_deref());
+        let (running, starting) = self.hosts.workers();
+        let host_says = if running == 0 { self.hosts.waiting() } else { None };
         let workers = Workers { running, starting, host_says };
         let waiting = wait::why(self.machine.outstanding(), &self.placement, workers);
-        let hosts = self.hosts.values().filter(|host| host.status.running > 0).count() as u32;
+        let hosts = self.hosts.at_work();
         self.shared.record.send_if_modified(|record| {
             let before = (record.state, record.done, record.inputs, record.total, record.workers);
             record.state = self.state;
@@ -423,8 +422,10 @@ impl Owner {
             record.exit_code = if record.total == Some(1) { record.exit_code } else { None };
             record.error = error;
         });
+        // Who sees the end may count on the room for another call.
+        drop(self.live);
         self.shared.log.close(event(end));
-        for (_, host) in self.hosts.drain() {
+        for host in self.hosts.into_all() {
             if state == CallState::Succeeded {
                 host.finish(self.machine.received());
             }

@@ -52,6 +52,8 @@ struct Registry {
     spill: Spill,
     tasks: Tasks,
     calls: Mutex<Table>,
+    /// One clone for each call that has not ended.
+    live: Arc<()>,
     refusing: AtomicBool,
 }
 
@@ -140,6 +142,7 @@ impl Calls {
             spill,
             tasks: tasks.clone(),
             calls: Mutex::default(),
+            live: Arc::new(()),
             refusing: AtomicBool::new(false),
         });
         let calls = Calls { shared };
@@ -180,15 +183,15 @@ impl Calls {
                 turn: Arc::new(Semaphore::new(1)),
             }),
         };
-        let number = {
+        let (number, live) = {
             let mut table = self.lock();
             if let Some(existing) = key.as_ref().and_then(|key| table.by_key(key)) {
                 return Ok(Created::Existing(existing));
             }
-            if table.live() >= config.max_calls {
+            if self.live() >= config.max_calls {
                 return Err(AdmitError::Full);
             }
-            table.insert(handle.clone(), key)
+            (table.insert(handle.clone(), key), self.shared.live.clone())
         };
         let start = Start {
             shared: handle.shared.clone(),
@@ -198,6 +201,7 @@ impl Calls {
             queue_bytes: config.queue_bytes,
             grace: config.grace,
             tasks: self.shared.tasks.clone(),
+            live,
         };
         self.shared.tasks.spawn(owner::run(start));
         metrics::counter!("muster_calls_admitted_total").increment(1);
@@ -239,7 +243,7 @@ impl Calls {
 
     /// Whether the call can run on the hosts there are; gives its image.
     fn admit(&self, new: &NewCall) -> Result<String, AdmitError> {
-        let hosts = self.shared.fleet.hosts();
+        let hosts = self.shared.fleet.kinds();
         if hosts.is_empty() {
             return Err(AdmitError::NoHosts);
         }
@@ -280,6 +284,11 @@ impl Calls {
         }
     }
 
+    /// How many calls have not ended.
+    fn live(&self) -> usize {
+        Arc::strong_count(&self.shared.live) - 1
+    }
+
     fn by_key(&self, key: Option<&(String, String)>) -> Option<CallHandle> {
         self.lock().by_key(key?)
     }
@@ -295,12 +304,8 @@ impl Calls {
                 () = self.shared.tasks.stopping() => return,
                 () = tokio::time::sleep(FORGET_EVERY) => {}
             }
-            let live = {
-                let mut table = self.lock();
-                table.forget(&self.shared.config, Instant::now());
-                table.live()
-            };
-            metrics::gauge!("muster_calls_live").set(live as f64);
+            self.lock().forget(&self.shared.config, Instant::now());
+            metrics::gauge!("muster_calls_live").set(self.live() as f64);
             metrics::gauge!("muster_spilled_bytes").set(self.shared.spill.used() as f64);
         }
     }
@@ -321,11 +326,6 @@ impl Table {
     fn by_key(&self, key: &(String, String)) -> Option<CallHandle> {
         let number = self.by_key.get(key)?;
         self.by_number.get(number).map(|kept| kept.handle.clone())
-    }
-
-    fn live(&self) -> usize {
-        let live = |kept: &&Kept| !kept.handle.shared.record.borrow().state.is_end();
-        self.by_number.values().filter(live).count()
     }
 
     /// Forgets calls that ended long enough ago and that nobody reads.

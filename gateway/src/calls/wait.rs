@@ -46,24 +46,26 @@ pub fn why(waiting_inputs: u64, placement: &Placement, workers: Workers<'_>) -> 
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     const NONE: Workers<'_> = Workers { running: 0, starting: 0, host_says: None };
 
     #[test]
     fn a_full_fleet_says_how_many_calls_are_ahead() {
-        let placement = Placement { hosts: 1, slots: 12, ahead: 3, targets: vec![] };
+        let placement = Placement { hosts: 1, slots: 12, ahead: 3, targets: Arc::default() };
         let text = why(5, &placement, NONE).expect("waits");
         assert_eq!(text, "waiting: 0 of 12 slots free, 3 calls ahead");
     }
 
     #[test]
     fn what_the_host_says_comes_first_and_running_calls_do_not_wait() {
-        let placement = Placement { hosts: 1, slots: 1, ahead: 0, targets: vec![] };
+        let placement = Placement { hosts: 1, slots: 1, ahead: 0, targets: Arc::default() };
         let pulling = Workers { host_says: Some("pulling image x 40 %"), ..NONE };
         assert_eq!(why(5, &placement, pulling).as_deref(), Some("pulling image x 40 %"));
         assert_eq!(why(5, &placement, Workers { running: 1, ..NONE }), None);
-        let nobody = Placement { hosts: 0, slots: 0, ahead: 0, targets: vec![] };
+        let nobody = Placement { hosts: 0, slots: 0, ahead: 0, targets: Arc::default() };
         assert_eq!(why(5, &nobody, NONE).as_deref(), Some("waiting: no host is connected"));
     }
 }

@@ -1,18 +1,23 @@
 //! The fleet: which hosts are connected, and which call has how many workers on which of them.
 //!
 //! **Owner.** One task owns hosts and needs. It is told of hosts that come, change and go (by `link`), and of calls that come, change what they want, and end (by their
-//! owner tasks), places anew ([`placement`], pure), and tells each call its [`Placement`] through a watch channel: the latest counts, older ones do not matter.
+//! owner tasks), lets [`placement`] (pure) settle, and tells each call whose workers have changed its [`Placement`] through a watch channel: the latest counts, older ones do not matter.
+//! What calls only show to people, how many hosts there are and how many calls are ahead, is told to all of them now and then, the more rarely the more calls there are.
+//! What is free on a host changes with every worker, and concerns neither calls nor placement: it goes into the [`directory`] alone, for those who ask.
 //!
 //! **Truth.** A host is the truth about its slots: placement counts what hosts *have*, and an agent that was given workers for two calls starts the second when the first has really gone.
 //!
 //! **Failures.** A link that ends takes its host out; the calls see the host gone from their placement, and each call's own exchange with it ends. A host whose name is connected already is refused, unless it is the same start of the same agent: then the new
 //! connection replaces the old one, which may be half dead.
 
+mod directory;
 mod owner;
 pub mod placement;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+
+pub use placement::Need;
 
 use muster_wire::message::HostStatus;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -27,7 +32,7 @@ use crate::tasks::Tasks;
 #[derive(Clone, Debug)]
 pub struct Fleet {
     commands: mpsc::Sender<Command>,
-    hosts: watch::Receiver<Arc<Vec<HostStatus>>>,
+    directory: directory::Directory,
     seats: Arc<Mutex<Seats>>,
     tasks: Tasks,
 }
@@ -42,7 +47,7 @@ pub struct Placement {
     /// How many older calls hold or want workers.
     pub ahead: u32,
     /// Hosts and how many workers the call may have there; absent means none.
-    pub targets: Vec<Target>,
+    pub targets: Arc<[Target]>,
 }
 
 /// Workers of one call on one host.
@@ -52,17 +57,6 @@ pub struct Target {
     pub link: Arc<HostLink>,
     /// How many.
     pub workers: u32,
-}
-
-/// What a call needs of hosts.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Need {
-    /// Image of its containers.
-    pub image: String,
-    /// Cores of one worker.
-    pub cpu: f64,
-    /// Memory of one worker, in bytes.
-    pub ram_bytes: u64,
 }
 
 /// What the owner task is told.
@@ -120,14 +114,19 @@ impl Fleet {
     /// A fleet without hosts, its owner task started.
     pub fn start(tasks: &Tasks) -> Fleet {
         let (commands, inbox) = mpsc::channel(1024);
-        let (snapshot, hosts) = watch::channel(Arc::default());
-        tasks.spawn_critical("fleet", owner::run(inbox, snapshot, tasks.clone()));
-        Fleet { commands, hosts, seats: Arc::default(), tasks: tasks.clone() }
+        let directory = directory::Directory::default();
+        tasks.spawn_critical("fleet", owner::run(inbox, directory.clone(), tasks.clone()));
+        Fleet { commands, directory, seats: Arc::default(), tasks: tasks.clone() }
     }
 
     /// The connected hosts, by name.
     pub fn hosts(&self) -> Vec<HostStatus> {
-        self.hosts.borrow().to_vec()
+        self.directory.hosts()
+    }
+
+    /// One host of each kind, for admission.
+    pub fn kinds(&self) -> Arc<Vec<HostStatus>> {
+        self.directory.kinds()
     }
 
     /// Reserves a name for a connection.

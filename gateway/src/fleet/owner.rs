@@ -1,159 +1,165 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use muster_wire::message::HostStatus;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
-use super::placement::{CallNeed, HostRoom, place, slots};
-use super::{Command, Need, Placement, Target};
+use super::directory::Directory;
+use super::placement::{HostRoom, Placements};
+use super::{Command, Placement, Target};
 use crate::calls::machine::LinkId;
-use crate::images;
 use crate::link::HostLink;
 use crate::tasks::Tasks;
 
-struct Host {
-    link: Arc<HostLink>,
-    status: HostStatus,
-}
+/// Commands taken in before anything is placed.
+const AT_ONCE: usize = 1024;
+/// What telling calls about the line may take: this long for each call, so that it stays a small part of the time.
+const NOTICE_EACH: Duration = Duration::from_micros(100);
+/// The longest time between two notices.
+const NOTICE_WITHIN: Duration = Duration::from_secs(1);
 
-struct Call {
-    need: Need,
-    wanted: u32,
-    current: HashMap<LinkId, u32>,
-    placement: watch::Sender<Placement>,
-}
-
-#[derive(Default)]
 struct Owner {
-    hosts: BTreeMap<LinkId, Host>,
-    calls: BTreeMap<u64, Call>,
+    directory: Directory,
+    links: HashMap<LinkId, Arc<HostLink>>,
+    placements: Placements,
+    calls: HashMap<u64, watch::Sender<Placement>>,
+    /// What calls were told of hosts and of those ahead of them may not be so any more.
+    stale: bool,
+    noticed: Instant,
 }
 
-pub(super) async fn run(
-    mut inbox: mpsc::Receiver<Command>,
-    snapshot: watch::Sender<Arc<Vec<HostStatus>>>,
-    tasks: Tasks,
-) {
-    let mut owner = Owner::default();
+pub(super) async fn run(mut inbox: mpsc::Receiver<Command>, directory: Directory, tasks: Tasks) {
+    let mut owner = Owner {
+        directory,
+        links: HashMap::new(),
+        placements: Placements::default(),
+        calls: HashMap::new(),
+        stale: false,
+        noticed: Instant::now(),
+    };
     loop {
         let command = tokio::select! {
             biased;
             () = tasks.stopping() => return,
-            command = inbox.recv() => command,
+            command = inbox.recv() => match command {
+                Some(command) => Some(command),
+                None => return,
+            },
+            () = tokio::time::sleep_until(owner.next_notice()), if owner.stale => None,
         };
-        let Some(command) = command else { return };
-        let mut hosts_changed = owner.apply(command);
-        while let Ok(command) = inbox.try_recv() {
-            hosts_changed |= owner.apply(command);
+        if let Some(command) = command {
+            owner.apply(command);
+            for _ in 0..AT_ONCE {
+                let Ok(command) = inbox.try_recv() else { break };
+                owner.apply(command);
+            }
+            owner.place();
         }
-        if hosts_changed {
-            let mut hosts: Vec<_> = owner.hosts.values().map(|host| host.status.clone()).collect();
-            hosts.sort_by(|a, b| a.host.cmp(&b.host));
-            metrics::gauge!("muster_hosts").set(hosts.len() as f64);
-            snapshot.send_replace(Arc::new(hosts));
+        if owner.stale && Instant::now() >= owner.next_notice() {
+            owner.notice();
         }
-        owner.place();
     }
 }
 
 impl Owner {
-    /// Takes one piece of news in; says whether it was about hosts.
-    fn apply(&mut self, command: Command) -> bool {
+    fn apply(&mut self, command: Command) {
         match command {
             Command::HostUp(link, status) => {
-                self.hosts.insert(link.id, Host { link, status });
-                return true;
+                let id = link.id;
+                self.links.insert(id, link);
+                self.host(id, status);
             }
             Command::HostChanged(link, status) => {
-                if let Some(host) = self.hosts.get_mut(&link) {
-                    host.status = status;
+                if self.links.contains_key(&link) {
+                    self.host(link, status);
                 }
-                return true;
             }
             Command::HostDown(link) => {
-                self.hosts.remove(&link);
-                return true;
+                self.links.remove(&link);
+                self.directory.remove(link);
+                self.placements.host_gone(link);
+                self.count_hosts();
             }
             Command::CallUp(id, need, placement) => {
-                let call = Call { need, wanted: 0, current: HashMap::new(), placement };
-                self.calls.insert(id, call);
+                self.placements.call(id, &need);
+                self.calls.insert(id, placement);
             }
             Command::CallWants(id, wanted) => {
-                if let Some(call) = self.calls.get_mut(&id) {
-                    call.wanted = wanted;
-                }
+                self.placements.want(id, wanted);
             }
             Command::CallDown(id) => {
+                self.placements.call_gone(id);
                 self.calls.remove(&id);
+                self.stale = true;
             }
         }
-        false
     }
 
+    /// A host is like this now. What is free on it changes all the time, and concerns nobody here.
+    fn host(&mut self, link: LinkId, status: HostStatus) {
+        let room = HostRoom {
+            cores: status.cores,
+            ram_bytes: status.ram_bytes,
+            draining: status.draining,
+            pull: status.pull,
+            images: Vec::new(),
+        };
+        let images = |status: &HostStatus| {
+            status.images.iter().map(|image| image.name.clone()).collect::<Vec<_>>()
+        };
+        let known = images(&status);
+        if self.directory.set(link, status) {
+            self.placements.host(link, HostRoom { images: known, ..room });
+            self.count_hosts();
+        }
+    }
+
+    fn count_hosts(&mut self) {
+        self.stale = true;
+        metrics::gauge!("muster_hosts").set(self.links.len() as f64);
+    }
+
+    /// Places, and tells those whose workers have changed.
     fn place(&mut self) {
-        let rooms: Vec<HostRoom> = self
-            .hosts
-            .values()
-            .map(|host| HostRoom {
-                link: host.link.id,
-                cores: host.status.cores,
-                ram_bytes: host.status.ram_bytes,
-                draining: host.status.draining,
-            })
-            .collect();
-        let needs: Vec<CallNeed> = self
-            .calls
-            .iter()
-            .map(|(&id, call)| CallNeed {
-                call: id,
-                cpu: call.need.cpu,
-                ram_bytes: call.need.ram_bytes,
-                wanted: call.wanted,
-                hosts: self.suitable(&call.need),
-                current: call.current.clone(),
-            })
-            .collect();
-        let placed = place(&rooms, &needs);
-        let mut ahead = 0;
-        for (need, (id, call)) in needs.iter().zip(&mut self.calls) {
-            call.current = placed.get(id).cloned().unwrap_or_default();
-            let mut targets: Vec<Target> = call
-                .current
-                .iter()
-                .filter_map(|(link, &workers)| {
-                    Some(Target { link: self.hosts.get(link)?.link.clone(), workers })
+        for id in self.placements.settle() {
+            let Some(placement) = self.calls.get(&id) else { continue };
+            let targets: Vec<Target> = self
+                .placements
+                .of(id)
+                .filter_map(|(link, workers)| {
+                    Some(Target { link: self.links.get(&link)?.clone(), workers })
                 })
                 .collect();
-            targets.sort_by_key(|target| target.link.id);
-            let fits = |link| need.hosts.contains(&link);
-            let placement = Placement {
-                hosts: rooms.len() as u32,
-                slots: slots(&rooms, need.cpu, need.ram_bytes, fits),
-                ahead,
-                targets,
-            };
-            ahead += u32::from(call.wanted > 0);
-            call.placement.send_if_modified(|old| {
-                let changed = !alike(old, &placement);
-                *old = placement;
-                changed
+            // A call that waits wants to know behind how many.
+            self.stale |= targets.is_empty();
+            let (hosts, slots) = (self.placements.hosts() as u32, self.placements.slots(id));
+            placement.send_modify(|now| {
+                *now = Placement { hosts, slots, ahead: now.ahead, targets: targets.into() };
             });
         }
     }
 
-    fn suitable(&self, need: &Need) -> Vec<LinkId> {
-        let fits = |host: &&Host| {
-            host.status.pull
-                || host.status.images.iter().any(|image| images::same(&image.name, &need.image))
-        };
-        self.hosts.values().filter(fits).map(|host| host.link.id).collect()
+    fn next_notice(&self) -> Instant {
+        self.noticed + (NOTICE_EACH * self.calls.len() as u32).min(NOTICE_WITHIN)
     }
-}
 
-fn alike(old: &Placement, new: &Placement) -> bool {
-    let targets = |placement: &Placement| -> Vec<(LinkId, u32)> {
-        placement.targets.iter().map(|target| (target.link.id, target.workers)).collect()
-    };
-    (old.hosts, old.slots, old.ahead) == (new.hosts, new.slots, new.ahead)
-        && targets(old) == targets(new)
+    /// Tells every call how many hosts and slots there are, and how many calls are ahead of it. A change wakes its owner.
+    fn notice(&mut self) {
+        self.stale = false;
+        self.noticed = Instant::now();
+        let hosts = self.placements.hosts() as u32;
+        for (id, ahead) in self.placements.line() {
+            let Some(placement) = self.calls.get(&id) else { continue };
+            let slots = self.placements.slots(id);
+            placement.send_if_modified(|now| {
+                // Whoever has workers does not wait for others.
+                let ahead = if now.targets.is_empty() { ahead } else { 0 };
+                let changed = (now.hosts, now.slots, now.ahead) != (hosts, slots, ahead);
+                (now.hosts, now.slots, now.ahead) = (hosts, slots, ahead);
+                changed
+            });
+        }
+    }
 }

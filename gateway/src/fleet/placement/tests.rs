@@ -1,0 +1,291 @@
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const GIB: u64 = 1 << 30;
+
+fn room(cores: f64) -> HostRoom {
+    HostRoom { cores, ram_bytes: 64 * GIB, draining: false, pull: false, images: vec!["x".into()] }
+}
+
+fn need(cpu: f64, gib: u64) -> Need {
+    Need { image: "x".into(), cpu, ram_bytes: gib * GIB }
+}
+
+/// A fleet of hosts with so many cores, numbered from 1.
+fn fleet(cores: &[f64]) -> Placements {
+    let mut placements = Placements::default();
+    for (link, cores) in (1..).zip(cores) {
+        placements.host(link, room(*cores));
+    }
+    placements
+}
+
+fn enter(placements: &mut Placements, id: u64, need: &Need, wanted: u32) {
+    placements.call(id, need);
+    placements.want(id, wanted);
+    placements.settle();
+}
+
+fn count(placements: &Placements, id: u64) -> u32 {
+    placements.of(id).map(|(_, workers)| workers).sum()
+}
+
+#[test]
+fn a_call_alone_takes_all_the_room_it_wants_over_all_hosts() {
+    let mut placements = fleet(&[2.0, 2.0]);
+    enter(&mut placements, 7, &need(1.0, 1), 3);
+    assert_eq!((count(&placements, 7), placements.of(7).count()), (3, 2));
+    assert_eq!(placements.slots(7), 4);
+}
+
+#[test]
+fn a_new_call_gets_its_share_of_a_full_fleet() {
+    let mut placements = fleet(&[4.0]);
+    enter(&mut placements, 1, &need(1.0, 1), 100);
+    assert_eq!(count(&placements, 1), 4);
+    enter(&mut placements, 2, &need(1.0, 1), 100);
+    assert_eq!((count(&placements, 1), count(&placements, 2)), (2, 2));
+}
+
+#[test]
+fn a_call_with_workers_keeps_one_when_there_are_more_calls_than_slots() {
+    let mut placements = fleet(&[1.0]);
+    enter(&mut placements, 3, &need(1.0, 1), 1);
+    enter(&mut placements, 1, &need(1.0, 1), 1);
+    enter(&mut placements, 2, &need(1.0, 1), 1);
+    assert_eq!([1, 2, 3].map(|id| count(&placements, id)), [0, 0, 1]);
+    placements.call_gone(3);
+    placements.settle();
+    assert_eq!([1, 2].map(|id| count(&placements, id)), [1, 0], "the oldest is next");
+}
+
+#[test]
+fn a_draining_host_keeps_its_workers_and_takes_no_new_ones() {
+    let mut placements = fleet(&[4.0]);
+    enter(&mut placements, 1, &need(1.0, 1), 2);
+    placements.host(1, HostRoom { draining: true, ..room(4.0) });
+    placements.want(1, 4);
+    enter(&mut placements, 2, &need(1.0, 1), 1);
+    assert_eq!((count(&placements, 1), count(&placements, 2)), (2, 0));
+    assert_eq!(placements.slots(2), 0);
+}
+
+#[test]
+fn what_a_host_that_goes_had_is_given_elsewhere() {
+    let mut placements = fleet(&[2.0, 2.0]);
+    enter(&mut placements, 1, &need(1.0, 1), 2);
+    placements.host_gone(1);
+    assert_eq!(placements.settle(), BTreeSet::from([1]));
+    assert_eq!(placements.of(1).collect::<Vec<_>>(), [(2, 2)]);
+}
+
+#[test]
+fn a_host_that_shrinks_keeps_what_fits() {
+    let mut placements = fleet(&[4.0]);
+    enter(&mut placements, 1, &need(1.0, 1), 4);
+    placements.host(1, room(3.0));
+    placements.settle();
+    assert_eq!(count(&placements, 1), 3);
+}
+
+#[test]
+fn calls_go_where_their_image_is_and_where_it_may_be_pulled() {
+    let mut placements = fleet(&[2.0]);
+    let other = Need { image: "y".into(), ..need(1.0, 1) };
+    enter(&mut placements, 1, &other, 4);
+    assert_eq!((count(&placements, 1), placements.slots(1)), (0, 0));
+    placements.host(2, HostRoom { pull: true, ..room(3.0) });
+    placements.settle();
+    assert_eq!(placements.of(1).collect::<Vec<_>>(), [(2, 3)]);
+}
+
+#[test]
+fn a_large_worker_gets_room_from_several_small_ones() {
+    let mut placements = fleet(&[8.0, 8.0]);
+    enter(&mut placements, 1, &need(1.0, 1), 8);
+    enter(&mut placements, 2, &need(1.0, 1), 8);
+    enter(&mut placements, 3, &need(4.0, 1), 1);
+    assert_eq!([1, 2, 3].map(|id| count(&placements, id)), [6, 6, 1]);
+}
+
+#[test]
+fn only_calls_whose_workers_changed_are_told() {
+    let mut placements = fleet(&[2.0]);
+    enter(&mut placements, 1, &need(1.0, 1), 2);
+    for id in 2..50 {
+        enter(&mut placements, id, &need(1.0, 1), 1);
+    }
+    placements.call_gone(40);
+    assert_eq!(placements.settle(), BTreeSet::new());
+    placements.call_gone(1);
+    assert_eq!(placements.settle(), BTreeSet::from([3]), "2 has a slot already");
+    assert_eq!(placements.line().last(), Some((49, 46)));
+}
+
+#[test]
+fn a_call_over_a_large_fleet_is_spread_evenly() {
+    let mut placements = fleet(&[100.0; 100]);
+    enter(&mut placements, 1, &need(1.0, 0), 5_000);
+    enter(&mut placements, 2, &need(1.0, 0), 10_000);
+    assert_eq!((count(&placements, 1), count(&placements, 2)), (5_000, 5_000));
+    assert!(placements.of(1).all(|(_, workers)| (35..=65).contains(&workers)));
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Host(u64, u32),
+    Drain(u64),
+    HostGone(u64),
+    Call(usize),
+    Want(usize, u32),
+    Gone(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (1u64..7, 1u32..17).prop_map(|(link, cores)| Step::Host(link, cores)),
+        (1u64..7).prop_map(Step::Drain),
+        (1u64..7).prop_map(Step::HostGone),
+        (0usize..4).prop_map(Step::Call),
+        (any::<usize>(), 0u32..20).prop_map(|(call, wanted)| Step::Want(call, wanted)),
+        (any::<usize>(), 0u32..20).prop_map(|(call, wanted)| Step::Want(call, wanted)),
+        any::<usize>().prop_map(Step::Gone),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_host_is_given_more_than_it_has_no_call_more_than_it_wants_and_none_is_stopped_for_another(
+        steps in proptest::collection::vec(step(), 1..120),
+    ) {
+        let needs = [need(1.0, 1), need(0.3, 5), need(2.0, 3), Need { image: "y".into(), ..need(1.0, 1) }];
+        let (mut placements, mut next) = (Placements::default(), 0);
+        let mut hosts: HashMap<u64, (u32, bool)> = HashMap::new();
+        let mut calls: BTreeMap<u64, (usize, u32)> = BTreeMap::new();
+        for step in steps {
+            let pick = |which: usize| calls.keys().nth(which % calls.len().max(1)).copied();
+            let had: Vec<u64> =
+                calls.keys().copied().filter(|id| count(&placements, *id) > 0).collect();
+            let mut may_lose = false;
+            match step {
+                Step::Host(link, cores) => {
+                    may_lose = hosts.insert(link, (cores, false)).is_some();
+                    placements.host(link, room(f64::from(cores)));
+                }
+                Step::Drain(link) => {
+                    if let Some(host) = hosts.get_mut(&link) {
+                        host.1 = true;
+                        placements.host(link, HostRoom { draining: true, ..room(f64::from(host.0)) });
+                    }
+                }
+                Step::HostGone(link) => {
+                    may_lose = hosts.remove(&link).is_some();
+                    placements.host_gone(link);
+                }
+                Step::Call(which) => {
+                    next += 1;
+                    calls.insert(next, (which, 0));
+                    placements.call(next, &needs[which]);
+                }
+                Step::Want(which, wanted) => if let Some(id) = pick(which) {
+                    calls.get_mut(&id).expect("picked").1 = wanted;
+                    placements.want(id, wanted);
+                },
+                Step::Gone(which) => if let Some(id) = pick(which) {
+                    calls.remove(&id);
+                    placements.call_gone(id);
+                },
+            }
+            placements.settle();
+            let mut used: HashMap<u64, Size> = HashMap::new();
+            for (&id, &(which, wanted)) in &calls {
+                let size = Size::of(needs[which].cpu, needs[which].ram_bytes);
+                for (link, workers) in placements.of(id) {
+                    let used = used.entry(link).or_default();
+                    *used = used.plus(size.times(i64::from(workers)));
+                }
+                prop_assert!(count(&placements, id) <= wanted);
+                if had.contains(&id) && wanted > 0 && !may_lose {
+                    prop_assert!(count(&placements, id) > 0, "{} lost its last worker", id);
+                }
+                // Nobody waits beside room that fits.
+                if count(&placements, id) < wanted && which != 3 {
+                    for (link, &(cores, draining)) in &hosts {
+                        let all = Size { cpu: i64::from(cores) * 1000, ram: 64 * GIB as i64 };
+                        let of_all = calls.keys().flat_map(|id| placements.of(*id).map(|held| (*id, held)));
+                        let here = of_all.filter(|(_, (at, _))| at == link);
+                        let taken = here.fold(Size::default(), |sum, (id, (_, workers))| {
+                            let need = &needs[calls[&id].0];
+                            sum.plus(Size::of(need.cpu, need.ram_bytes).times(i64::from(workers)))
+                        });
+                        prop_assert!(draining || !all.minus(taken).holds(size));
+                    }
+                }
+            }
+            for (link, used) in used {
+                let all = Size { cpu: i64::from(hosts[&link].0) * 1000, ram: 64 * GIB as i64 };
+                prop_assert!(all.holds(used), "host {} has {:?}, gave {:?}", link, all, used);
+            }
+        }
+    }
+
+    #[test]
+    fn calls_of_one_size_have_what_the_model_gives_them(
+        cores in proptest::collection::vec(1u32..9, 1..5),
+        wants in proptest::collection::vec(proptest::collection::vec(0u32..20, 6), 1..8),
+    ) {
+        let fleet_cores: Vec<f64> = cores.iter().copied().map(f64::from).collect();
+        let mut placements = fleet(&fleet_cores);
+        let rooms: Vec<model::HostRoom> = (1..).zip(&fleet_cores)
+            .map(|(link, &cores)| model::HostRoom { link, cores, ram_bytes: 64 * GIB }).collect();
+        let links: Vec<LinkId> = rooms.iter().map(|room| room.link).collect();
+        let mut current: HashMap<u64, HashMap<LinkId, u32>> = HashMap::new();
+        (0..6).for_each(|id| placements.call(id, &need(1.0, 1)));
+        for round in wants {
+            let calls: Vec<model::CallNeed> = (0..6).zip(&round).map(|(id, &wanted)| model::CallNeed {
+                call: id, cpu: 1.0, ram_bytes: GIB, wanted, hosts: links.clone(),
+                current: current.get(&id).cloned().unwrap_or_default(),
+            }).collect();
+            current = model::place(&rooms, &calls);
+            (0..6).zip(&round).for_each(|(id, &wanted)| placements.want(id, wanted));
+            placements.settle();
+            // Who of several equals has one slot more, or the only one, depends on who was there first.
+            let mut ours: Vec<u32> = (0..6).map(|id| count(&placements, id)).collect();
+            let mut models: Vec<u32> =
+                (0..6).map(|id| current.get(&id).map_or(0, |hosts| hosts.values().sum())).collect();
+            ours.sort_unstable();
+            models.sort_unstable();
+            prop_assert_eq!(ours, models);
+        }
+    }
+
+    #[test]
+    fn shares_of_calls_of_all_sizes_are_as_even_as_in_the_model(
+        wants in proptest::collection::vec((0usize..3, 1u32..60), 2..6),
+    ) {
+        let needs = [need(1.0, 1), need(2.0, 1), need(0.5, 4)];
+        let mut placements = fleet(&[8.0; 4]);
+        let rooms: Vec<model::HostRoom> =
+            (1..5).map(|link| model::HostRoom { link, cores: 8.0, ram_bytes: 64 * GIB }).collect();
+        let calls: Vec<model::CallNeed> = (0..).zip(&wants).map(|(id, &(which, wanted))| model::CallNeed {
+            call: id, cpu: needs[which].cpu, ram_bytes: needs[which].ram_bytes, wanted,
+            hosts: vec![1, 2, 3, 4], current: HashMap::new(),
+        }).collect();
+        let placed = model::place(&rooms, &calls);
+        for (id, &(which, wanted)) in (0..).zip(&wants) {
+            enter(&mut placements, id, &needs[which], wanted);
+        }
+        // Both give whole workers, so the poorest may differ by the share of a worker or two, in cores of 32.
+        let poorest = |count: &dyn Fn(u64) -> u32| {
+            let hungry = (0..).zip(&wants).filter(|&(id, &(_, wanted))| count(id) < wanted);
+            let share = |which: usize| needs[which].cpu.max(needs[which].ram_bytes as f64 / GIB as f64 / 8.0);
+            hungry.map(|(id, &(which, _))| share(which) * f64::from(count(id))).fold(f64::MAX, f64::min)
+        };
+        let models = poorest(&|id| placed.get(&id).map_or(0, |hosts| hosts.values().sum()));
+        let ours = poorest(&|id| count(&placements, id));
+        prop_assert!(ours >= models - 4.0, "{} against {}", ours, models);
+    }
+}
