@@ -1,0 +1,62 @@
+//! One simulated host: the agent's link, status and rooms, with simulated workers.
+
+use std::time::Duration;
+
+use muster_agent::capacity::Capacity;
+use muster_agent::container::Rooms;
+use muster_agent::link::{Dial, Link};
+use muster_agent::status::Board;
+use muster_agent::tasks::Tasks;
+use muster_wire::message::Image;
+
+use crate::tally::Tally;
+use crate::worker::SimulatedWorkers;
+
+/// The image that most hosts have.
+pub const IMAGE: &str = "muster/python:3.11";
+/// The image of the host that calls wait for.
+pub const BUSY_IMAGE: &str = "busy:1";
+/// Its Python.
+pub const PYTHON: &str = "3.11";
+
+/// How large each host is, and how its workers start.
+#[derive(Debug, Clone, Copy)]
+pub struct HostConfig {
+    /// Cores.
+    pub cores: usize,
+    /// Memory, in bytes.
+    pub ram_bytes: u64,
+    /// How long a worker takes to start.
+    pub start: Duration,
+    /// Its one image.
+    pub image: &'static str,
+}
+
+/// A host that dials its gateway until it is dropped.
+#[derive(Debug)]
+pub struct Host {
+    links: Tasks,
+    calls: Tasks,
+}
+
+impl Host {
+    /// Dials, and serves.
+    pub fn start(url: &str, join: &str, name: &str, config: HostConfig, tally: &Tally) -> Host {
+        let board = Board::of(name, config.cores, config.ram_bytes, false);
+        board.images(vec![Image { name: config.image.into(), python: Some(PYTHON.into()) }]);
+        let rooms = Rooms::new(Capacity::new(0..config.cores, config.ram_bytes), board.clone());
+        let workers = SimulatedWorkers { rooms, tally: tally.clone(), start: config.start };
+        let (links, calls) = (Tasks::new(), Tasks::new());
+        let dial = Dial::new(url, join, name);
+        let link = Link::new(dial, board, workers, links.clone(), calls.clone());
+        links.spawn_critical("link", link.run());
+        Host { links, calls }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.calls.stop();
+        self.links.stop();
+    }
+}
