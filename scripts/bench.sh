@@ -26,5 +26,7 @@ trap '"$root/scripts/engine.sh" release "bench-$$"' EXIT
 # The image of the Python that runs the client, before the build: the build prepares the runner for the images there are.
 "$root/scripts/images.sh" "$("$venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
 "$root/scripts/build.sh"
+# Simulated hosts, for the workloads that need many.
+cargo build --release --locked -p muster-fleet
 # An agent is root, and so is who starts it.
 as_root "${bench[@]}"

@@ -11,11 +11,13 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable
 from typing import Any
 
 import muster
 
 from .base import Function, Parts, System
+from .fleet_ import VARIANTS, Simulated
 
 RAM_GB = 1.0
 # How long a host must look at rest to be so.
@@ -116,4 +118,8 @@ class Muster(System):
         return hosts[0]
 
 
-SYSTEMS: dict[str, type[System]] = {"muster": Muster}
+def _of(variant: str) -> System:
+    return Simulated(variant) if variant in VARIANTS else Muster(variant)
+
+
+SYSTEMS: dict[str, Callable[[str], System]] = {"muster": _of}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import calls, dicts, large, noop, prints, queued, uneven
+from . import calls, dicts, fleet, large, noop, prints, queued, uneven
 from .base import Workload
 
 WORKLOADS: dict[str, Workload] = {
@@ -19,6 +19,9 @@ WORKLOADS: dict[str, Workload] = {
         uneven.NAPS,
         uneven.CPU,
         queued.WORKLOAD,
+        fleet.FLOW,
+        fleet.SLOTS,
+        fleet.SHARES,
     )
 }
 """By name, in the order of the tables."""
