@@ -37,7 +37,9 @@ impl Demand {
         let window = least.max(ahead).min(MAX_INPUTS);
         let inputs = (self.answered.0 + window).max(self.asked.0);
         let bytes = (self.answered.1 + MAX_BYTES).max(self.asked.1);
-        let worth = inputs - self.asked.0 > window / 8 || bytes - self.asked.1 >= MAX_BYTES / 8;
+        // What is ahead is asked for in large steps; what a worker would otherwise wait for, at once.
+        let worth =
+            inputs - self.asked.0 > (window - least) / 8 || bytes - self.asked.1 >= MAX_BYTES / 8;
         if window == 0 || !worth {
             return None;
         }
@@ -76,6 +78,16 @@ mod tests {
         assert_eq!(demand.next(0, 2, slow), Some((2, 32 << 20)));
         demand.answered(1, 10);
         assert_eq!(demand.next(0, 2, slow).map(|asked| asked.0), Some(3));
+    }
+
+    #[test]
+    fn a_host_with_many_workers_leaves_none_of_them_idle() {
+        let mut demand = Demand::default();
+        assert_eq!(demand.next(95, 0, Pace::default()).map(|asked| asked.0), Some(95));
+        assert_eq!(demand.next(5, 95, Pace::default()).map(|asked| asked.0), Some(100));
+        demand.answered(1, 10);
+        let slow = pace(Duration::from_secs(1));
+        assert_eq!(demand.next(0, 100, slow).map(|asked| asked.0), Some(101));
     }
 
     #[test]
