@@ -78,7 +78,7 @@ impl Record {
         }
         if count == 0 {
             // A run that is still growing: it goes to the end.
-            if len == 0 || bytes.is_empty() || bytes.len() % len != 0 {
+            if len == 0 || bytes.is_empty() || !bytes.len().is_multiple_of(len) {
                 return Err(malformed(WHAT, "an open run that is not a number of items"));
             }
             count = u32::try_from(bytes.len() / len).map_err(|_| malformed(WHAT, "too many"))?;

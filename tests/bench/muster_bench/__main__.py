@@ -1,4 +1,4 @@
-"""The driver: `python -m muster_bench [--quick] [--long] [--rounds N] [--systems A,B] [--workloads A,B]`.
+"""The driver: `python -m muster_bench [--quick] [--rounds N] [--systems A,B] [--workloads A,B]`.
 
 Exit code 0 whatever the figures are; 1 where a system returned wrong outputs or Muster could not be measured.
 """
@@ -32,7 +32,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="fewer systems, smaller sizes, one round"
     )
-    parser.add_argument("--long", action="store_true", help="also the sizes that take long")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--systems", type=_names(MODULES), default=())
     parser.add_argument("--workloads", type=_names(WORKLOADS), default=())
@@ -66,7 +65,7 @@ def main() -> int:
 def measure(chosen: argparse.Namespace) -> Results:
     adopt_orphans()
     environments.publish()
-    planned = jobs(Choice(chosen.quick, chosen.long, chosen.systems, chosen.workloads))
+    planned = jobs(Choice(chosen.quick, chosen.systems, chosen.workloads))
     ready = {
         system: environments.prepare(system)
         for system in dict.fromkeys(job.system for job in planned)

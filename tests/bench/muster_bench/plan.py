@@ -18,7 +18,6 @@ class Choice:
     """What the user asked for; empty means everything."""
 
     quick: bool = False
-    long: bool = False
     systems: Collection[str] = ()
     workloads: Collection[str] = ()
 
@@ -50,7 +49,7 @@ def rotated(planned: list[Job], round_number: int) -> list[Job]:
 def _sizes(workload: Workload, choice: Choice) -> tuple[int, ...]:
     if choice.quick:
         return (workload.quick_size,)
-    return workload.sizes + (workload.long_sizes if choice.long else ())
+    return workload.sizes
 
 
 def _wanted(entry: str, workload: Workload, size: int, choice: Choice) -> bool:

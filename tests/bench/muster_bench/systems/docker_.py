@@ -17,6 +17,10 @@ class Docker(System):
 
     name = "docker"
 
+    def __init__(self, variant: str) -> None:
+        super().__init__(variant)
+        self._ending: list[subprocess.Popen[str]] = []
+
     def warm_up(self) -> None:
         self.call(int, 0)
 
@@ -35,20 +39,23 @@ class Docker(System):
             "-c",
             PROGRAM,
         ]
-        self._process = subprocess.Popen(
+        process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(f"{value}\n")
-        self._process.stdin.close()
-        return int(self._process.stdout.readline())
+        self._ending.append(process)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(f"{value}\n")
+        process.stdin.close()
+        return int(process.stdout.readline())
 
     def settle(self) -> None:
-        """The container of the call before is gone."""
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-        self._process.wait(30)
+        """The containers of the calls before are gone."""
+        for process in self._ending:
+            assert process.stdout is not None
+            process.stdout.close()
+            process.wait(30)
+        self._ending.clear()
 
     def version(self) -> str:
         command = ["docker", "version", "--format", "{{.Server.Version}}"]

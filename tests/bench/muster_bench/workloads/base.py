@@ -38,8 +38,6 @@ class Workload:
     entries: tuple[str, ...]
     """Systems and variants that take part."""
     run: Run
-    long_sizes: tuple[int, ...] = ()
-    """Further sizes that take too long for every day."""
     repeats: int = 3
     limit_single: int | None = None
     """The largest count for peers' `single`, where `chunked` is measured too; times are projected from it."""

@@ -72,7 +72,7 @@ SUSTAINED = Workload(
     goal="the engine's own start rate (about 10 a second)",
     sizes=(100,),
     quick_size=15,
-    entries=("muster/warm", *every("single"), "ray/actor"),
+    entries=("muster/warm", *every("single"), "ray/actor", "docker/bridge", "docker/none"),
     run=back_to_back,
     repeats=1,
 )
