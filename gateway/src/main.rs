@@ -98,7 +98,7 @@ async fn run(settings: Settings) -> anyhow::Result<Exit> {
 
     let tasks = Tasks::new();
     let fleet = Fleet::start(&tasks);
-    let spill = Spill::new(store, settings.spill_limit);
+    let spill = Spill::with_spare(store, settings.spill_limit, settings.spare());
     let calls = Calls::start(settings.calls(), fleet.clone(), spill, &tasks);
     let (ready, is_ready) = watch::channel(true);
     let front = Front {

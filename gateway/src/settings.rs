@@ -32,6 +32,10 @@ pub struct Settings {
     #[arg(long, env = "MUSTER_GATEWAY_QUEUE_MEMORY", default_value = "16MiB", value_parser = bytes)]
     pub queue_memory: u64,
 
+    /// How many bytes of waiting inputs all calls together hold in memory beyond that.
+    #[arg(long, env = "MUSTER_GATEWAY_SPARE_MEMORY", default_value = "48MiB", value_parser = bytes)]
+    pub spare_memory: u64,
+
     /// How many bytes of events one call holds in memory before older ones are spilled.
     #[arg(long, env = "MUSTER_GATEWAY_LOG_MEMORY", default_value = "8MiB", value_parser = bytes)]
     pub log_memory: u64,
@@ -83,6 +87,11 @@ impl Settings {
             mistakes.push("--max-calls 0 would refuse every call; give at least 1".to_owned());
         }
         mistakes
+    }
+
+    /// Memory that all calls share.
+    pub fn spare(&self) -> usize {
+        usize::try_from(self.spare_memory).unwrap_or(usize::MAX)
     }
 
     /// The part that calls need.

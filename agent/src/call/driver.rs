@@ -65,7 +65,7 @@ pub enum Report {
         took: Duration,
     },
     /// The worker is dead. The last report.
-    Died(Died),
+    Died(Box<Died>),
     /// No worker can be had. The last report.
     Unavailable(CallError),
     /// The driver itself failed. The last report.
@@ -286,7 +286,7 @@ impl<W: Workers> Driver<W> {
     fn find_out_of_memory(&self, worker: &mut Worker<W>, news: &mut News) {
         for record in &mut news.records {
             let is_one = record.count == 1 && record.status == Status::Exception;
-            if !is_one || !verdict::looks_killed(&record.items) {
+            if !is_one || !verdict::looks_killed(&record.items.joined()) {
                 continue;
             }
             let memory = worker.held.memory();
@@ -294,7 +294,7 @@ impl<W: Workers> Driver<W> {
                 worker.oom_kills = memory.oom_kills;
                 let host = Some(self.call.host.clone());
                 let failure = Failure { host, ..verdict::out_of_memory(memory) };
-                (record.status, record.items) = (Status::Failure, to_json(&failure));
+                (record.status, record.items) = (Status::Failure, to_json(&failure).into());
             }
         }
     }
@@ -331,7 +331,8 @@ impl<W: Workers> Driver<W> {
             rest = (!left.is_empty()).then_some(left);
         }
         worker.held.stop(worker.runner, Duration::ZERO);
-        Report::Died(Died { inputs, bytes, rest, failure, blamed: guilty.is_some() })
+        let blamed = guilty.is_some();
+        Report::Died(Box::new(Died { inputs, bytes, rest, failure, blamed }))
     }
 
     async fn report(&self, report: Report) {

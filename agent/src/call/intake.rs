@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use muster_wire::WireError;
 use muster_wire::frame::{Decoder, Frame};
+use muster_wire::pieces::Pieces;
 
 /// The request of one call.
 #[derive(Debug)]
@@ -38,18 +39,18 @@ where
     }
 
     /// The next frame among the bytes that have come already.
-    pub fn next_now(&mut self) -> Result<Option<Frame>, IntakeError> {
-        Ok(self.decoder.next_frame()?)
+    pub fn next_now(&mut self) -> Result<Option<Frame<Pieces>>, IntakeError> {
+        Ok(self.decoder.next_in_pieces()?)
     }
 
     /// The next frame; `None` at the end. Safe to cancel.
-    pub async fn next(&mut self) -> Result<Option<Frame>, IntakeError> {
+    pub async fn next(&mut self) -> Result<Option<Frame<Pieces>>, IntakeError> {
         loop {
-            if let Some(frame) = self.decoder.next_frame()? {
+            if let Some(frame) = self.decoder.next_in_pieces()? {
                 return Ok(Some(frame));
             }
             match self.body.next().await {
-                Some(Ok(bytes)) => self.decoder.push(&bytes),
+                Some(Ok(bytes)) => self.decoder.give(bytes),
                 Some(Err(error)) => return Err(IntakeError::Broken(error.to_string())),
                 None if self.decoder.is_empty() => return Ok(None),
                 None => return Err(IntakeError::Cut),

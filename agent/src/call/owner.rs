@@ -10,6 +10,7 @@ use futures_util::Stream;
 use muster_wire::batch::{Inputs, Status};
 use muster_wire::frame::{Frame, Kind};
 use muster_wire::message::{CallError, CallSpec, WorkerStatus, from_json, json_frame, to_json};
+use muster_wire::pieces::Pieces;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -208,18 +209,18 @@ impl<W: Workers> Owner<W> {
         }
     }
 
-    fn on_frame(&mut self, frame: Frame) -> Result<(), Cancelled> {
+    fn on_frame(&mut self, frame: Frame<Pieces>) -> Result<(), Cancelled> {
         match frame.kind {
             Kind::Spec => {
-                let mut spec: CallSpec = from_json("SPEC", &frame.body)?;
+                let mut spec: CallSpec = from_json("SPEC", &frame.body.joined())?;
                 // For the user's code, and for exceptions, which say where they were raised.
                 spec.env.insert("MUSTER_HOST".into(), self.host.clone());
                 self.opening = vec![json_frame(Kind::Spec, &spec)];
                 self.spec = Some(spec);
             }
-            Kind::Function => self.opening.push(frame),
+            Kind::Function => self.opening.push(frame.joined()),
             Kind::Workers => {
-                self.wanted = frame.as_u32()? as usize;
+                self.wanted = frame.joined().as_u32()? as usize;
                 let missing = muster_wire::WireError::Malformed {
                     what: "call",
                     why: "WORKERS came before SPEC",
@@ -249,7 +250,7 @@ impl<W: Workers> Owner<W> {
             }
             Report::Died(died) => {
                 self.slots.remove(&id);
-                self.on_death(died).await?;
+                self.on_death(*died).await?;
             }
             Report::Unavailable(error) => {
                 self.slots.remove(&id);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use muster_wire::batch::{OutputsBuilder, Status};
 use muster_wire::frame::{Frame, HEADER, Kind, header};
+use muster_wire::pieces::Pieces;
 use muster_wire::results::Record;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -65,7 +66,7 @@ impl Message {
                 continue;
             }
             let outputs = builder.get_or_insert_with(|| OutputsBuilder::new(record.index, attempt));
-            outputs.push_run(record.status, record.count as usize, &record.items);
+            outputs.push_run(record.status, record.count as usize, &record.items.joined());
             if outputs.item_bytes() >= MAX_OUTPUTS {
                 message.outputs(builder.take());
             }
@@ -89,12 +90,14 @@ impl Message {
         self.small.put_u32_le(attempt);
         self.small.put_u8(stream as u8);
         self.small.put_bytes(0, 3);
-        self.body(bytes);
+        self.piece(bytes);
     }
 
     fn outputs(&mut self, builder: Option<OutputsBuilder>) {
         if let Some(builder) = builder {
-            builder.finish().to_frame().encode(&mut self.small);
+            let frame = builder.finish().in_pieces();
+            self.small.put_slice(&frame.header());
+            self.pieces(frame.body);
         }
     }
 
@@ -108,11 +111,15 @@ impl Message {
         self.small.put_u32_le(1);
         self.small.put_u32_le(record.items.len() as u32);
         self.small.put_u8(record.status as u8);
-        self.body(record.items);
+        self.pieces(record.items);
     }
 
-    /// The rest of a frame, uncopied if it is large.
-    fn body(&mut self, bytes: Bytes) {
+    fn pieces(&mut self, pieces: Pieces) {
+        pieces.into_iter().for_each(|piece| self.piece(piece));
+    }
+
+    /// Some of a frame, uncopied if it is large.
+    fn piece(&mut self, bytes: Bytes) {
         if bytes.len() < LARGE {
             self.small.put_slice(&bytes);
         } else {

@@ -1,4 +1,4 @@
-//! Our end of the data channel: frames out without copying bodies, frames in.
+//! Our end of the data channel: frames out without copying bodies, frames in in the pieces they were read in.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream as StdStream;
 
 use bytes::{Buf, Bytes};
 use muster_wire::frame::{Decoder, Frame};
+use muster_wire::pieces::Pieces;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
 use std::os::fd::AsRawFd;
@@ -17,7 +18,7 @@ use super::RunnerError;
 
 /// Bytes the system may hold between us and a runner, each way.
 const BUFFER: usize = 4 << 20;
-/// Room made before a read, in bytes.
+/// What is read at once from a runner that has ended, in bytes.
 const CHUNK: usize = 64 << 10;
 /// Slices handed to one write.
 const SLICES: usize = 16;
@@ -49,18 +50,17 @@ impl Channel {
     }
 
     /// Queues a frame; [`next`](Channel::next) writes it.
-    pub fn send(&mut self, frame: &Frame) {
+    pub fn send(&mut self, frame: impl Into<Frame<Pieces>>) {
+        let frame = frame.into();
         self.outbox.push_back(Bytes::copy_from_slice(&frame.header()));
-        if !frame.body.is_empty() {
-            self.outbox.push_back(frame.body.clone());
-        }
+        self.outbox.extend(frame.body);
     }
 
     /// Writes what is queued and gives the next frame; `None` when the runner has closed its end. Safe to cancel: what was
     /// read or written is in `self`.
-    pub async fn next(&mut self) -> Result<Option<Frame>, RunnerError> {
+    pub async fn next(&mut self) -> Result<Option<Frame<Pieces>>, RunnerError> {
         loop {
-            if let Some(frame) = self.decoder.next_frame()? {
+            if let Some(frame) = self.decoder.next_in_pieces()? {
                 return Ok(Some(frame));
             }
             if !self.open {
@@ -75,8 +75,7 @@ impl Channel {
                 .await
                 .map_err(RunnerError::io("waiting for the runner"))?;
             if ready.is_readable() {
-                self.decoder.buffer_mut().reserve(CHUNK);
-                match self.stream.try_read_buf(self.decoder.buffer_mut()) {
+                match self.stream.try_read_buf(self.decoder.room()) {
                     Ok(0) => self.open = false,
                     Ok(_) => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -91,10 +90,10 @@ impl Channel {
 
     /// The next frame among the bytes that are there already; for a runner that has ended. Does not ask the reactor, which
     /// may not know yet of bytes that came just now.
-    pub fn next_now(&mut self) -> Option<Frame> {
+    pub fn next_now(&mut self) -> Option<Frame<Pieces>> {
         let mut chunk = vec![0; CHUNK];
         loop {
-            match self.decoder.next_frame() {
+            match self.decoder.next_in_pieces() {
                 Ok(Some(frame)) => return Some(frame),
                 Ok(None) => {}
                 Err(_) => return None,

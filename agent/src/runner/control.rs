@@ -54,8 +54,7 @@ impl Control {
             if let Err(error) = self.stream.readable().await {
                 return Err(doing(error));
             }
-            self.decoder.buffer_mut().reserve(1024);
-            match self.stream.try_read_buf(self.decoder.buffer_mut()) {
+            match self.stream.try_read_buf(self.decoder.room()) {
                 Ok(0) => return Ok(None),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use muster_wire::batch::Inputs;
 use muster_wire::frame::{Frame, Kind};
 use muster_wire::message::Exit;
+use muster_wire::pieces::Pieces;
 use muster_wire::print::Stream;
 use muster_wire::results::Record;
 use tokio::time::Instant;
@@ -116,9 +116,9 @@ impl Runner {
     /// Hands over a batch, after `before` (SPEC and FUNCTION before the first one). The last batch must be answered.
     pub fn give(&mut self, before: &[Frame], batch: &Inputs) {
         for frame in before {
-            self.channel.send(frame);
+            self.channel.send(frame.clone());
         }
-        self.channel.send(&batch.to_frame());
+        self.channel.send(batch.in_pieces());
         self.answers.begin(batch.first, batch.end());
         self.looks.restart();
     }
@@ -171,7 +171,7 @@ impl Runner {
     }
 
     /// A frame came on the channel.
-    fn results(&mut self, frame: Frame, news: &mut News) -> Result<(), RunnerError> {
+    fn results(&mut self, frame: Frame<Pieces>, news: &mut News) -> Result<(), RunnerError> {
         if frame.kind != Kind::Results {
             return Err(RunnerError::Hostile { why: "a frame that is not RESULTS" });
         }
@@ -188,7 +188,7 @@ impl Runner {
 
     /// Looks for records that the runner has not sent yet.
     fn look(&mut self, news: &mut News) -> Result<(), RunnerError> {
-        let mut bytes = Bytes::from(self.page.pending().unwrap_or_default());
+        let mut bytes = Pieces::from(self.page.pending().unwrap_or_default());
         // Records that make no sense are left: the channel will bring better ones, or an error.
         while let Ok(Some(record)) = Record::take(&mut bytes) {
             match self.answers.in_pending(record.index, record.count) {

@@ -86,7 +86,7 @@ async fn wait_for_hello(
     if frame.kind != Kind::Hello {
         return Err(RunnerError::Hostile { why: "the runner did not begin with HELLO" });
     }
-    let hello: Hello = from_json("HELLO", &frame.body)?;
+    let hello: Hello = from_json("HELLO", &frame.body.joined())?;
     check(&hello, if mode == Mode::Python { "python" } else { "command" })?;
     Ok(hello)
 }

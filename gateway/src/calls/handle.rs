@@ -6,6 +6,7 @@ use bytes::Bytes;
 use muster_wire::batch::Inputs;
 use muster_wire::frame::{Frame, Kind};
 use muster_wire::message::CallSpec;
+use muster_wire::pieces::Pieces;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -138,7 +139,7 @@ impl CallHandle {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     /// An event of the log: OUTPUTS, PRINT or EVENT, with `seq` set.
-    Logged(Frame),
+    Logged(Frame<Pieces>),
     /// How the call goes; repeats the last `seq`.
     Progress {
         /// The last event's number.
@@ -156,7 +157,7 @@ pub struct EventReader {
     record: watch::Receiver<CallRecord>,
     reader: u64,
     seq: u64,
-    frames: VecDeque<Frame>,
+    frames: VecDeque<Frame<Pieces>>,
     last_sent: Instant,
     progress_due: bool,
 }
@@ -177,7 +178,7 @@ impl EventReader {
                 },
                 Read::Forgotten { seq, bytes } => {
                     self.seq = seq;
-                    return Some(Entry::Logged(Frame { seq, ..dropped_event(bytes) }));
+                    return Some(Entry::Logged(Frame { seq, ..dropped_event(bytes).into() }));
                 }
                 Read::Closed => return None,
                 Read::Nothing => {
@@ -208,7 +209,7 @@ impl EventReader {
         Some(Entry::Logged(frame))
     }
 
-    async fn read_spilled(&self, blob: crate::store::Blob) -> Option<Vec<Frame>> {
+    async fn read_spilled(&self, blob: crate::store::Blob) -> Option<Vec<Frame<Pieces>>> {
         let read = blob.get().await.and_then(|bytes| Log::decode(bytes, self.seq));
         read.inspect_err(|error| {
             let error = crate::chain(error);

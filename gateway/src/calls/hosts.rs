@@ -7,12 +7,11 @@ use std::collections::{BTreeSet, HashMap};
 use muster_wire::batch::Inputs;
 use muster_wire::frame::{Frame, Kind};
 use muster_wire::message::{WorkerStatus, json_frame};
-use tokio::sync::mpsc;
 
 use super::handle::Shared;
 use super::machine::LinkId;
 use crate::fleet::Target;
-use crate::link::{Exchange, LinkEvent};
+use crate::link::{Exchange, Inbox};
 
 /// Bytes of inputs in one frame.
 const FRAME_BYTES: usize = 4 << 20;
@@ -42,12 +41,7 @@ pub(super) struct Host {
 
 impl Hosts {
     /// Follows a placement: opens exchanges where there are workers to be had, and notes how many.
-    pub fn follow(
-        &mut self,
-        targets: &[Target],
-        shared: &Shared,
-        news: &mpsc::Sender<(LinkId, LinkEvent)>,
-    ) {
+    pub fn follow(&mut self, targets: &[Target], shared: &Shared, news: &Inbox) {
         let before: HashMap<LinkId, u32> =
             self.hosts.iter().map(|(&id, host)| (id, host.target)).collect();
         self.hosts.values_mut().for_each(|host| host.target = 0);
@@ -144,7 +138,7 @@ impl Hosts {
 
 impl Host {
     /// Opens an exchange and sends the call. Before its first DEMAND the host takes an input for each worker.
-    fn open(target: &Target, shared: &Shared, news: mpsc::Sender<(LinkId, LinkEvent)>) -> Host {
+    fn open(target: &Target, shared: &Shared, news: Inbox) -> Host {
         let exchange = target.link.open(&shared.spec.call, news);
         let mut opening = vec![json_frame(Kind::Spec, &shared.spec)];
         if !shared.function.is_empty() {
@@ -186,7 +180,7 @@ impl Host {
 
     /// Sends inputs; false when the exchange takes no more.
     pub fn give(&mut self, inputs: &Inputs) -> bool {
-        let sent = self.exchange.send(inputs.to_frame()).is_ok();
+        let sent = self.exchange.send(inputs.in_pieces()).is_ok();
         if sent {
             self.sent.0 += inputs.len() as u64;
             self.sent.1 += inputs.item_bytes() as u64;

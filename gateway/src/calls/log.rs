@@ -3,20 +3,30 @@
 //! One writer (the call's owner task) appends; events go into segments of about a MiB. The newest segments lie in memory; past the memory budget the oldest are written to the spill by
 //! [`Log::settle`], which the owner awaits, so that a disk slower than the workers slows the workers and nothing grows. Readers take events from wherever they lie.
 //!
+//! Everything is written in the end: a reader may come back for it, or come late. But what a live reader takes from memory need not be read back, and that
+//! saves as much as writing costs; so `settle` waits for a reader that keeps up to pass a segment before it is
+//! written, as long as it goes at [`PACE`]. One that is slower is not waited for again until it has caught up: it never slows the workers for long.
+//!
 //! Prints have a budget. When it is used up, whole segments that every reader at work has read are forgotten (a live reader may thus pass any number of prints
 //! through); if that does not help, new prints are dropped, and an event says how many bytes. Outputs are never dropped.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use muster_wire::frame::{Decoder, Frame, Kind};
+use muster_wire::pieces::Pieces;
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use crate::store::{Blob, Spill, StoreError};
 
 const SEGMENT_BYTES: usize = 1 << 20;
+/// What a reader that is waited for has to take, in bytes a second, after a pause of at most so long.
+const PACE: usize = 64 << 20;
+const PAUSE: Duration = Duration::from_millis(100);
 /// How many bytes of events a reader takes at once.
 const READ_BYTES: usize = 1 << 20;
 
@@ -34,6 +44,8 @@ pub struct LogConfig {
 pub struct Log {
     state: Mutex<State>,
     end: watch::Sender<LogEnd>,
+    /// A reader has gone on.
+    passed: Notify,
     spill: Spill,
     config: LogConfig,
 }
@@ -58,6 +70,8 @@ struct State {
     forgotten: u64,
     readers: HashMap<u64, u64>,
     next_reader: u64,
+    /// No reader kept up, and none has caught up since.
+    behind: bool,
 }
 
 #[derive(Debug)]
@@ -70,7 +84,7 @@ struct Segment {
 
 #[derive(Debug)]
 enum Data {
-    Memory(Arc<Vec<Frame>>),
+    Memory(Arc<Vec<Frame<Pieces>>>),
     Spilled(Blob),
 }
 
@@ -78,7 +92,7 @@ enum Data {
 #[derive(Debug)]
 pub enum Read {
     /// Events, in order; the first may begin before the asked `seq` where an OUTPUTS frame spans it.
-    Frames(Vec<Frame>),
+    Frames(Vec<Frame<Pieces>>),
     /// A spilled segment that holds the next events.
     Spilled(Blob),
     /// Events up to and including `seq`, `bytes` of prints and outputs, are no longer kept.
@@ -98,11 +112,11 @@ impl Log {
     /// An empty log.
     pub fn new(config: LogConfig, spill: Spill) -> Log {
         let end = watch::Sender::new(LogEnd { seq: 0, closed: false });
-        Log { state: Mutex::default(), end, spill, config }
+        Log { state: Mutex::default(), end, passed: Notify::new(), spill, config }
     }
 
     /// Appends a frame; an OUTPUTS frame counts as many events as it has outputs.
-    pub fn append(&self, frame: Frame) {
+    pub fn append(&self, frame: impl Into<Frame<Pieces>>) {
         let mut state = self.lock();
         state.flush_dropped();
         state.push(frame);
@@ -112,7 +126,8 @@ impl Log {
     }
 
     /// Appends a PRINT frame, unless the budget for prints is used up.
-    pub fn append_print(&self, frame: Frame) {
+    pub fn append_print(&self, frame: impl Into<Frame<Pieces>>) {
+        let frame = frame.into();
         let mut state = self.lock();
         let bytes = frame.body.len() as u64;
         if state.prints + bytes > self.config.print_bytes {
@@ -130,7 +145,7 @@ impl Log {
     }
 
     /// Appends the last event; readers end after it.
-    pub fn close(&self, frame: Frame) {
+    pub fn close(&self, frame: impl Into<Frame<Pieces>>) {
         let mut state = self.lock();
         state.flush_dropped();
         state.push(frame);
@@ -143,9 +158,13 @@ impl Log {
     /// Spills the oldest segments until the rest fits the memory budget.
     pub async fn settle(&self) -> Result<(), StoreError> {
         while let Some((last_seq, frames)) = self.oldest_in_memory() {
+            self.let_pass(last_seq, frames.iter().map(Frame::wire_len).sum()).await;
             let parts: Vec<Bytes> = frames
                 .iter()
-                .flat_map(|frame| [Bytes::copy_from_slice(&frame.header()), frame.body.clone()])
+                .flat_map(|frame| {
+                    let header = Bytes::copy_from_slice(&frame.header());
+                    std::iter::once(header).chain(frame.body.iter().cloned())
+                })
                 .collect();
             drop(frames);
             let blob = self.spill.put(parts).await?;
@@ -163,7 +182,35 @@ impl Log {
         Ok(())
     }
 
-    fn oldest_in_memory(&self) -> Option<(u64, Arc<Vec<Frame>>)> {
+    /// Waits until a reader that keeps up has passed a segment.
+    async fn let_pass(&self, last_seq: u64, bytes: usize) {
+        let deadline = Instant::now()
+            + PAUSE
+            + Duration::from_secs(1) * (bytes >> 10) as u32 / (PACE >> 10) as u32;
+        loop {
+            let passed = self.passed.notified();
+            let mut passed = std::pin::pin!(passed);
+            passed.as_mut().enable();
+            {
+                let state = self.lock();
+                let behind = |seq: &u64| *seq < last_seq;
+                if state.behind || state.readers.is_empty() || !state.readers.values().all(behind) {
+                    return;
+                }
+            }
+            if tokio::time::timeout_at(deadline, passed).await.is_err() {
+                self.lock().behind = true;
+                return;
+            }
+        }
+    }
+
+    /// Whether more is in memory than should stay there.
+    pub fn is_over_budget(&self) -> bool {
+        self.lock().memory > self.config.memory_bytes
+    }
+
+    fn oldest_in_memory(&self) -> Option<(u64, Arc<Vec<Frame<Pieces>>>)> {
         let state = self.lock();
         if state.memory <= self.config.memory_bytes {
             return None;
@@ -177,8 +224,9 @@ impl Log {
 
     /// What comes after `seq`.
     pub fn read(&self, seq: u64) -> Read {
-        let state = self.lock();
+        let mut state = self.lock();
         if seq >= state.last_seq {
+            state.behind = false;
             return if state.closed { Read::Closed } else { Read::Nothing };
         }
         let at = state.segments.partition_point(|segment| segment.last_seq <= seq);
@@ -197,12 +245,13 @@ impl Log {
     }
 
     /// The frames of a spilled segment that come after `seq`.
-    pub fn decode(bytes: Bytes, seq: u64) -> Result<Vec<Frame>, StoreError> {
+    pub fn decode(bytes: Bytes, seq: u64) -> Result<Vec<Frame<Pieces>>, StoreError> {
         let mut decoder = Decoder::default();
-        decoder.push(&bytes);
+        decoder.give(bytes);
         let mut frames = Vec::new();
-        while let Some(frame) =
-            decoder.next_frame().map_err(|error| StoreError::Io(std::io::Error::other(error)))?
+        while let Some(frame) = decoder
+            .next_in_pieces()
+            .map_err(|error| StoreError::Io(std::io::Error::other(error)))?
         {
             frames.push(frame);
         }
@@ -227,12 +276,14 @@ impl Log {
     /// A reader has everything up to `seq`.
     pub fn passed(&self, reader: u64, seq: u64) {
         self.lock().readers.insert(reader, seq);
+        self.passed.notify_waiters();
     }
 
     /// A reader has gone; gives how many are left.
     pub fn leave(&self, reader: u64) -> usize {
         let mut state = self.lock();
         state.readers.remove(&reader);
+        self.passed.notify_waiters();
         state.readers.len()
     }
 
@@ -251,7 +302,8 @@ impl State {
         LogEnd { seq: self.last_seq, closed: self.closed }
     }
 
-    fn push(&mut self, mut frame: Frame) {
+    fn push(&mut self, frame: impl Into<Frame<Pieces>>) {
+        let mut frame = frame.into();
         frame.seq = self.last_seq + 1;
         self.last_seq = last_seq(&frame);
         let bytes = frame.wire_len();
@@ -304,8 +356,9 @@ pub fn dropped_event(bytes: u64) -> Frame {
 }
 
 /// The number of a frame's last event.
-pub fn last_seq(frame: &Frame) -> u64 {
-    match (frame.kind, frame.body.get(12..16)) {
+pub fn last_seq(frame: &Frame<Pieces>) -> u64 {
+    // The fixed part of a batch lies in one piece: its frame was made here.
+    match (frame.kind, frame.body.chunk().get(12..16)) {
         (Kind::Outputs, Some(&[a, b, c, d])) => {
             frame.seq + u64::from(u32::from_le_bytes([a, b, c, d])).max(1) - 1
         }
@@ -313,7 +366,7 @@ pub fn last_seq(frame: &Frame) -> u64 {
     }
 }
 
-fn after(frames: &[Frame], seq: u64) -> Vec<Frame> {
+fn after(frames: &[Frame<Pieces>], seq: u64) -> Vec<Frame<Pieces>> {
     let at = frames.partition_point(|frame| last_seq(frame) <= seq);
     let mut bytes = 0;
     frames[at..]
@@ -387,6 +440,56 @@ mod tests {
         assert!(log.lock().memory <= SEGMENT_BYTES + 200_000, "only the tail stays in memory");
     }
 
+    /// A reader that takes what is there every `pause`, while 30 segments are appended; how often it was sent to the spill, and how long that took.
+    async fn follow(pause: Duration) -> (usize, Duration) {
+        let log = Arc::new(log(0, u64::MAX));
+        let begun = Instant::now();
+        let reading = tokio::spawn({
+            let log = log.clone();
+            async move {
+                let (reader, mut end) = (log.enter(0), log.end());
+                let (mut seq, mut spilled) = (0, 0);
+                loop {
+                    let frames = match log.read(seq) {
+                        Read::Frames(frames) => frames,
+                        Read::Spilled(blob) => {
+                            spilled += 1;
+                            Log::decode(blob.get().await.expect("there"), seq).expect("own bytes")
+                        }
+                        Read::Closed => return spilled,
+                        _ => {
+                            end.changed().await.expect("a writer");
+                            continue;
+                        }
+                    };
+                    tokio::time::sleep(pause).await;
+                    seq = frames.last().map_or(seq, last_seq);
+                    log.passed(reader, seq);
+                }
+            }
+        });
+        tokio::task::yield_now().await;
+        for _ in 0..30 {
+            log.append(print(SEGMENT_BYTES));
+            log.settle().await.expect("room");
+        }
+        let took = begun.elapsed();
+        log.close(dropped_event(0));
+        (reading.await.expect("it ends"), took)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_keeps_up_is_waited_for_and_never_sent_to_the_spill() {
+        assert_eq!(follow(Duration::from_millis(5)).await.0, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_reader_is_waited_for_once() {
+        let (spilled, took) = follow(Duration::from_secs(10)).await;
+        assert!(spilled > 20, "{spilled} of 30 segments");
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    }
+
     #[tokio::test]
     async fn a_reader_that_resumes_inside_a_batch_gets_the_batch_whole() {
         let log = log(1 << 20, u64::MAX);
@@ -413,7 +516,7 @@ mod tests {
         }
         log.append(outputs(0, 1));
         let Read::Frames(frames) = log.read(4) else { panic!("in memory") };
-        let text = String::from_utf8_lossy(&frames[0].body).into_owned();
+        let text = String::from_utf8_lossy(&frames[0].body.joined()).into_owned();
         assert!(
             text.contains("\"dropped\"") && text.contains(&(46 * ((1 << 20) + 16)).to_string()),
             "{text}"

@@ -14,7 +14,7 @@ use super::queue::Queue;
 use super::wait::{self, Workers};
 use super::{CallState, EndError, OnError};
 use crate::fleet::{Claim, Placement};
-use crate::link::LinkEvent;
+use crate::link::{Inbox, LinkEvent, News};
 use crate::store::{Spill, StoreError};
 use crate::tasks::Tasks;
 
@@ -22,6 +22,8 @@ use crate::tasks::Tasks;
 const INBOX: usize = 256;
 /// News taken in before leases, the log and the record are seen to.
 const AT_ONCE: usize = 64;
+/// How long inputs that do not fit into memory wait for others to be done before they are spilled.
+const PATIENCE: Duration = Duration::from_millis(250);
 /// How long after the end of an exchange another is opened with the same host.
 const REOPEN: Duration = Duration::from_millis(500);
 
@@ -45,13 +47,15 @@ struct Owner {
     claim: Claim,
     placement: Placement,
     hosts: Hosts,
-    news: mpsc::Sender<(LinkId, LinkEvent)>,
+    news: Inbox,
     spill: Spill,
     state: CallState,
     end: Option<(CallState, Option<EndError>)>,
     exit_code: Option<i32>,
     reopen_at: Option<Instant>,
     live: Arc<()>,
+    /// When an input was done last.
+    progress: Instant,
 }
 
 /// Why the call cannot go on.
@@ -59,7 +63,7 @@ type Broken = StoreError;
 
 pub(super) async fn run(start: Start) {
     let Start { shared, mut commands, claim, spill, queue_bytes, grace, tasks, live } = start;
-    let (news, mut inbox) = mpsc::channel(INBOX);
+    let (news, mut inbox) = Inbox::new(INBOX);
     let mut placed = claim.placement.clone();
     let mut readers = shared.readers.subscribe();
     let mut alone_since = Instant::now();
@@ -76,6 +80,7 @@ pub(super) async fn run(start: Start) {
         exit_code: None,
         reopen_at: None,
         live,
+        progress: Instant::now(),
         shared: shared.clone(),
     };
     owner.say_state();
@@ -85,13 +90,16 @@ pub(super) async fn run(start: Start) {
             biased;
             () = tasks.stopping() => { owner.stop(CallState::Cancelled, None); Ok(()) }
             () = shared.cancel.cancelled() => { owner.stop(CallState::Cancelled, None); Ok(()) }
-            Some((link, event)) = inbox.recv() => { owner.hear_all(link, event, &mut inbox); Ok(()) }
+            Some(news) = inbox.recv() => { owner.hear_all(news, &mut inbox); Ok(()) }
             Ok(()) = placed.changed() => {
                 owner.placement = placed.borrow_and_update().clone();
                 owner.follow_placement();
                 Ok(())
             }
-            Some(command) = commands.recv(), if !owner.spill.is_full() => owner.obey(command).await,
+            Some(command) = commands.recv(), if !owner.spill.is_full() && !owner.holds_back() => {
+                owner.obey(command).await
+            }
+            () = tokio::time::sleep_until(owner.progress + PATIENCE), if owner.holds_back() => Ok(()),
             () = owner.spill.room(), if owner.spill.is_full() => Ok(()),
             () = sleep_until(owner.reopen_at), if owner.reopen_at.is_some() => {
                 owner.follow_placement();
@@ -122,6 +130,17 @@ async fn sleep_until(at: Option<Instant>) {
 }
 
 impl Owner {
+    /// Whether inputs that would have to be spilled now had better wait for those that are being run. Not when the fleet could use them, nor for a
+    /// client that wants to go, nor when the inputs take long.
+    fn holds_back(&self) -> bool {
+        let fed = u64::from(self.placement.slots.max(1));
+        !self.shared.options.background
+            && self.machine.next().is_some()
+            && self.machine.outstanding() > fed
+            && !self.queue.has_room()
+            && Instant::now() < self.progress + PATIENCE
+    }
+
     async fn obey(&mut self, command: Command) -> Result<(), Broken> {
         let (answer, reply): (_, oneshot::Sender<_>) = match command {
             Command::Push(inputs, reply) => {
@@ -138,16 +157,14 @@ impl Owner {
         Ok(())
     }
 
-    fn hear_all(
-        &mut self,
-        link: LinkId,
-        event: LinkEvent,
-        inbox: &mut mpsc::Receiver<(LinkId, LinkEvent)>,
-    ) {
-        self.hear(link, event);
+    fn hear_all(&mut self, news: News, inbox: &mut mpsc::Receiver<News>) {
+        self.hear(news.link, news.event);
         for _ in 0..AT_ONCE {
-            let Ok((link, event)) = inbox.try_recv() else { break };
-            self.hear(link, event);
+            if self.shared.log.is_over_budget() {
+                break;
+            }
+            let Ok(news) = inbox.try_recv() else { break };
+            self.hear(news.link, news.event);
         }
     }
 
@@ -187,8 +204,7 @@ impl Owner {
         // What it holds changes.
         self.hosts.stir(link);
         while !outputs.is_empty() {
-            let values =
-                outputs.iter().take_while(|(_, status, _)| *status == Status::Value).count();
+            let values = outputs.leading_values();
             if values > 0 {
                 self.take_values(link, outputs.split_to(values));
             } else {
@@ -203,8 +219,9 @@ impl Owner {
             outputs.split_to((first - outputs.first) as usize);
             let part = outputs.split_to((end - first) as usize);
             self.note_exit_code(&part);
-            self.shared.log.append(part.to_frame());
+            self.shared.log.append(part.in_pieces());
             self.queue.done(first, end);
+            self.progress = Instant::now();
         }
     }
 
@@ -237,7 +254,7 @@ impl Owner {
 
     fn commit_fault(&mut self, index: u64, output: Outputs) {
         self.note_exit_code(&output);
-        self.shared.log.append(output.to_frame());
+        self.shared.log.append(output.in_pieces());
         self.queue.done(index, index + 1);
         if self.shared.options.on_error == OnError::Stop {
             self.stop(CallState::Failed, Some(EndError::Input { code: "input_failed", index }));

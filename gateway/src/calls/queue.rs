@@ -1,19 +1,23 @@
 //! The bytes of a call's inputs, from their arrival until each has its output.
 //!
-//! Inputs lie in the chunks they came in. While little waits, chunks stay in memory; past the budget new chunks go to the spill and are read back when their turn comes. A chunk is dropped when all
-//! its inputs are done, so an input that must run again is always still here.
+//! Inputs lie in the chunks they came in. While little waits, chunks stay in memory; past the budget of the call, and past what is left of the memory that
+//! all calls share, new chunks go to the spill and are read back when their turn comes. A chunk is dropped when all its inputs are done, so an input that must run again is
+//! always still here. Large inputs are a few chunks that many workers hold: they are why the calls share memory, and why the owner of a call whose inputs are being
+//! taken at pace rather waits for [`Queue::has_room`] than has them written to a disk and read back.
 
 use std::collections::BTreeMap;
 
 use muster_wire::batch::Inputs;
 
-use crate::store::{Blob, Spill, StoreError};
+use crate::store::{Blob, Spare, Spill, StoreError};
 
 /// Inputs of one call.
 #[derive(Debug)]
 pub struct Queue {
     chunks: BTreeMap<u64, Chunk>,
+    /// Bytes in memory, and how many of these take spare memory.
     memory: usize,
+    shared: usize,
     budget: usize,
     spill: Spill,
 }
@@ -27,12 +31,14 @@ struct Chunk {
     /// The part of `inputs` never taken yet, so that taking in order does not count from the start.
     rest: Option<Inputs>,
     blob: Option<Blob>,
+    /// The memory it takes, where that is not of the call's own budget.
+    spare: Option<Spare>,
 }
 
 impl Queue {
     /// An empty queue that holds at most about `budget` bytes of waiting inputs in memory.
     pub fn new(budget: usize, spill: Spill) -> Queue {
-        Queue { chunks: BTreeMap::new(), memory: 0, budget, spill }
+        Queue { chunks: BTreeMap::new(), memory: 0, shared: 0, budget, spill }
     }
 
     /// Adds inputs that follow the last ones.
@@ -42,11 +48,16 @@ impl Queue {
         }
         let (first, end, left) = (inputs.first, inputs.end(), inputs.len() as u64);
         let cost = cost(&inputs);
-        let mut chunk = Chunk { end, left, inputs: None, rest: None, blob: None };
-        if self.memory + cost > self.budget && !self.chunks.is_empty() {
-            chunk.blob = Some(self.spill.put(vec![inputs.to_frame().body]).await?);
+        let mut chunk = Chunk { end, left, inputs: None, rest: None, blob: None, spare: None };
+        let own = self.memory - self.shared + cost <= self.budget || self.chunks.is_empty();
+        if !own {
+            chunk.spare = self.spill.spare(cost);
+        }
+        if !own && chunk.spare.is_none() {
+            chunk.blob = Some(self.spill.put(inputs.in_pieces().body.into_iter().collect()).await?);
         } else {
             self.memory += cost;
+            self.shared += if own { 0 } else { cost };
             chunk.rest = Some(inputs.clone());
             chunk.inputs = Some(inputs);
         }
@@ -109,9 +120,18 @@ impl Queue {
                 && let Some(inputs) = chunk.inputs
             {
                 self.memory -= cost(&inputs);
+                self.shared -= chunk.spare.map_or(0, |_| cost(&inputs));
             }
             at = stop;
         }
+    }
+
+    /// Whether another chunk like the last would stay in memory.
+    pub fn has_room(&self) -> bool {
+        let Some((_, last)) = self.chunks.last_key_value() else { return true };
+        let Some(inputs) = &last.inputs else { return false };
+        let cost = cost(inputs);
+        self.memory - self.shared + cost <= self.budget || self.spill.spare(cost).is_some()
     }
 
     /// Bytes of inputs in memory.
@@ -152,6 +172,26 @@ mod tests {
         assert_eq!(queue.take(42, 1, 1).await.expect("kept until done"), batch(42, 1));
         queue.done(0, 100);
         assert_eq!((queue.memory(), spill.used()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn memory_that_calls_share_is_used_before_the_spill_and_given_back() {
+        let spill = Spill::with_spare(MemoryStore::default(), u64::MAX, 240);
+        let mut queue = Queue::new(200, spill.clone());
+        for first in [0, 10, 20] {
+            assert!(queue.has_room());
+            queue.push(batch(first, 10)).await.expect("room");
+        }
+        assert_eq!((queue.memory(), spill.used()), (360, 0));
+        assert!(!queue.has_room(), "one chunk of its own, two of the shared memory");
+        queue.push(batch(30, 10)).await.expect("room");
+        assert!(spill.used() > 0);
+        queue.done(10, 20);
+        assert!(spill.spare(120).is_some());
+        queue.done(0, 10);
+        queue.done(20, 40);
+        assert_eq!((queue.memory(), spill.used()), (0, 0));
+        assert!(spill.spare(240).is_some());
     }
 
     #[tokio::test]

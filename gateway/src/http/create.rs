@@ -13,6 +13,7 @@ use http::HeaderMap;
 use muster_wire::batch::Inputs;
 use muster_wire::frame::{Frame, Kind};
 use muster_wire::message::CallKind;
+use muster_wire::pieces::Pieces;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::accept::{self, BodyForm};
@@ -132,10 +133,10 @@ impl Arriving {
         if spec.body.len() > MAX_SPEC {
             return Err(Problem::too_large("The SPEC frame", MAX_SPEC, "Send a smaller SPEC."));
         }
-        let request = call_request::parse(&spec.body, Form::Frames)?;
+        let request = call_request::parse(&spec.body.joined(), Form::Frames)?;
         let function = match request.spec.kind {
             CallKind::Command => Bytes::new(),
-            _ => expected(&mut reader, Kind::Function).await?.body,
+            _ => expected(&mut reader, Kind::Function).await?.body.joined(),
         };
         let mut ready = Vec::new();
         let mut next = 0;
@@ -166,7 +167,7 @@ fn follow(next: u64, piece: &Piece) -> Result<u64, Problem> {
     }
 }
 
-async fn expected(reader: &mut FrameReader, kind: Kind) -> Result<Frame, Problem> {
+async fn expected(reader: &mut FrameReader, kind: Kind) -> Result<Frame<Pieces>, Problem> {
     let frame = reader.next_soon().await?;
     match frame {
         Some(frame) if frame.kind == kind => Ok(frame),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use muster_wire::batch::Inputs;
 use muster_wire::frame::{Frame, Kind};
+use muster_wire::pieces::Pieces;
 
 use super::problem::{Code, Problem};
 use super::request_body::{FrameReader, bad_frame};
@@ -23,13 +24,14 @@ pub enum Piece {
 
 impl Piece {
     /// What a client's frame says.
-    pub fn of_frame(frame: Frame) -> Result<Piece, Problem> {
+    pub fn of_frame(frame: impl Into<Frame<Pieces>>) -> Result<Piece, Problem> {
+        let frame = frame.into();
         match frame.kind {
             Kind::Inputs => {
                 let inputs = Inputs::decode(frame.body).map_err(bad_frame)?;
                 Ok(Piece::Inputs(inputs.at_attempt(0)))
             }
-            Kind::InputsEnd => frame.as_u64().map(Piece::End).map_err(bad_frame),
+            Kind::InputsEnd => frame.joined().as_u64().map(Piece::End).map_err(bad_frame),
             other => Err(Problem::new(
                 Code::BadFrame,
                 format!("A {other:?} frame has no place among inputs."),

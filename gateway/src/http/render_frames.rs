@@ -7,22 +7,26 @@ use muster_wire::frame::{Frame, Kind};
 
 use crate::calls::Entry;
 
-/// A body of at least this many bytes is passed on as it is; a smaller one is cheaper to copy than to send alone.
+/// A piece of at least this many bytes is passed on as it is; a smaller one is cheaper to copy than to send alone.
 const UNCOPIED: usize = 16 << 10;
 
-/// Adds an entry's frame to `out`; what was in `out` goes before it to `ready` where the body is not worth copying.
+/// Adds an entry's frame to `out`; a large piece of its body goes to `ready` as it is, after what was in `out`.
 pub fn entry(entry: Entry, out: &mut BytesMut, ready: &mut VecDeque<Bytes>) {
     let frame = match entry {
         Entry::Logged(frame) => frame,
-        Entry::Progress { seq, json } => Frame { kind: Kind::Event, seq, body: json },
+        Entry::Progress { seq, json } => Frame { kind: Kind::Event, seq, body: json }.into(),
     };
-    if frame.body.len() < UNCOPIED {
-        frame.encode(out);
-        return;
-    }
     out.extend_from_slice(&frame.header());
-    ready.push_back(out.split().freeze());
-    ready.push_back(frame.body);
+    for piece in frame.body {
+        if piece.len() < UNCOPIED {
+            out.extend_from_slice(&piece);
+            continue;
+        }
+        if !out.is_empty() {
+            ready.push_back(out.split().freeze());
+        }
+        ready.push_back(piece);
+    }
 }
 
 #[cfg(test)]
@@ -40,7 +44,7 @@ mod tests {
             .collect();
         let (mut out, mut ready) = (BytesMut::new(), VecDeque::new());
         for frame in &frames {
-            entry(Entry::Logged(frame.clone()), &mut out, &mut ready);
+            entry(Entry::Logged(frame.clone().into()), &mut out, &mut ready);
         }
         ready.push_back(out.freeze());
         let mut decoder = Decoder::default();

@@ -13,6 +13,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use muster_wire::batch::{Outputs, Status};
 use muster_wire::frame::{Frame, Kind};
 use muster_wire::message::Encoding;
+use muster_wire::pieces::Pieces;
 use muster_wire::print::{Print, Stream};
 use serde_json::value::RawValue;
 
@@ -81,7 +82,7 @@ impl JsonRenderer {
         }
     }
 
-    fn frame(&mut self, frame: Frame, out: &mut BytesMut) {
+    fn frame(&mut self, frame: Frame<Pieces>, out: &mut BytesMut) {
         let seq = frame.seq;
         match frame.kind {
             Kind::Outputs => {
@@ -95,11 +96,11 @@ impl JsonRenderer {
                     self.rest.push_back(Rest { seq: seq + skip, outputs });
                 }
             }
-            Kind::Print => match Print::decode(frame.body) {
+            Kind::Print => match Print::decode(frame.body.joined()) {
                 Ok(print) => self.event(out, seq, |out| write_print(out, seq, &print)),
                 Err(_) => tracing::error!(seq, "a print in the log cannot be read"),
             },
-            _ => self.event(out, seq, |out| write_numbered(out, seq, &frame.body)),
+            _ => self.event(out, seq, |out| write_numbered(out, seq, &frame.body.joined())),
         }
     }
 

@@ -17,7 +17,7 @@ fn render(renderer: &mut JsonRenderer, entries: Vec<Entry>) -> String {
 
 fn ndjson(encoding: Encoding, after: u64, frame: Frame) -> Vec<Value> {
     let mut renderer = JsonRenderer::new(Wrap::Ndjson, encoding, after);
-    let text = render(&mut renderer, vec![Entry::Logged(frame)]);
+    let text = render(&mut renderer, vec![Entry::Logged(frame.into())]);
     text.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect()
 }
 
@@ -128,7 +128,8 @@ fn events_get_their_number_once() {
     let bare = ndjson(Encoding::Json, 0, event(b"{\"type\":\"state\",\"state\":\"running\"}"));
     assert_eq!(bare, [json!({"seq": 4, "type": "state", "state": "running"})]);
     let mut renderer = JsonRenderer::new(Wrap::Ndjson, Encoding::Json, 0);
-    let text = render(&mut renderer, vec![Entry::Logged(event(b"{\"seq\":4,\"type\":\"x\"}"))]);
+    let text =
+        render(&mut renderer, vec![Entry::Logged(event(b"{\"seq\":4,\"type\":\"x\"}").into())]);
     assert_eq!(text, "{\"seq\":4,\"type\":\"x\"}\n");
 }
 
@@ -138,7 +139,7 @@ fn server_sent_events_carry_their_number_as_id() {
     let progress =
         Entry::Progress { seq: 7, json: Bytes::from_static(b"{\"seq\":7,\"type\":\"progress\"}") };
     let frame = at(8, outputs(&[(Status::Value, b"[1,\n2]")]));
-    let text = render(&mut renderer, vec![progress, Entry::Logged(frame)]);
+    let text = render(&mut renderer, vec![progress, Entry::Logged(frame.into())]);
     assert_eq!(
         text,
         "id: 7\ndata: {\"seq\":7,\"type\":\"progress\"}\n\n\

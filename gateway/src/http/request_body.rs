@@ -9,6 +9,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use muster_wire::WireError;
 use muster_wire::frame::{Decoder, Frame};
+use muster_wire::pieces::Pieces;
 
 use super::problem::{Code, Problem};
 
@@ -68,7 +69,7 @@ impl FrameReader {
     }
 
     /// The next frame, of which something must come all the while; `None` at the end.
-    pub async fn next_soon(&mut self) -> Result<Option<Frame>, Problem> {
+    pub async fn next_soon(&mut self) -> Result<Option<Frame<Pieces>>, Problem> {
         loop {
             let before = self.received;
             match tokio::time::timeout(PAUSE, self.next()).await {
@@ -80,9 +81,9 @@ impl FrameReader {
     }
 
     /// The next frame; `None` at the end. Cancel-safe.
-    pub async fn next(&mut self) -> Result<Option<Frame>, Problem> {
+    pub async fn next(&mut self) -> Result<Option<Frame<Pieces>>, Problem> {
         loop {
-            if let Some(frame) = self.decoder.next_frame().map_err(bad_frame)? {
+            if let Some(frame) = self.decoder.next_in_pieces().map_err(bad_frame)? {
                 return Ok(Some(frame));
             }
             if self.ended {
@@ -99,7 +100,7 @@ impl FrameReader {
                 Some(piece) => {
                     let piece = piece?;
                     self.received += piece.len() as u64;
-                    self.decoder.push(&piece);
+                    self.decoder.give(piece);
                 }
                 None => self.ended = true,
             }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use muster_wire::batch::{Outputs, Status};
 use muster_wire::frame::{Frame, Kind};
 use muster_wire::message::{CallError, ExceptionHead, Failure};
+use muster_wire::pieces::Pieces;
 use muster_wire::print::{Print, Stream};
 use serde::Deserialize;
 
@@ -53,7 +54,7 @@ impl RunOutput {
         let Entry::Logged(frame) = entry else { return Step::Nothing };
         match frame.kind {
             Kind::Print => {
-                Print::decode(frame.body).map_or(Step::Nothing, |print| self.print(print))
+                Print::decode(frame.body.joined()).map_or(Step::Nothing, |print| self.print(print))
             }
             Kind::Outputs => {
                 if let Ok(outputs) = Outputs::decode(frame.body) {
@@ -98,8 +99,10 @@ impl RunOutput {
         }
     }
 
-    fn event(&mut self, frame: &Frame) -> Step {
-        let Ok(event) = serde_json::from_slice::<Event>(&frame.body) else { return Step::Nothing };
+    fn event(&mut self, frame: &Frame<Pieces>) -> Step {
+        let Ok(event) = serde_json::from_slice::<Event>(&frame.body.joined()) else {
+            return Step::Nothing;
+        };
         match (event.kind.as_str(), event.state.as_deref()) {
             ("state", Some("running")) => Step::Begun,
             ("end", Some(state)) => {
@@ -137,16 +140,16 @@ mod tests {
     use super::*;
 
     fn event(json: &'static str) -> Entry {
-        Entry::Logged(Frame::new(Kind::Event, Bytes::from_static(json.as_bytes())))
+        Entry::Logged(Frame::new(Kind::Event, Bytes::from_static(json.as_bytes())).into())
     }
 
     fn print(attempt: u32, stream: Stream, bytes: &'static [u8]) -> Entry {
         let print = Print { index: 0, attempt, stream, bytes: Bytes::from_static(bytes) };
-        Entry::Logged(print.to_frame())
+        Entry::Logged(print.to_frame().into())
     }
 
     fn output(status: Status, item: &[u8]) -> Entry {
-        Entry::Logged(Outputs::single(0, 1, status, item).to_frame())
+        Entry::Logged(Outputs::single(0, 1, status, item).in_pieces())
     }
 
     #[test]

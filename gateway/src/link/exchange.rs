@@ -2,20 +2,23 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use futures_util::stream;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame as BodyFrame;
 use muster_wire::batch::Outputs;
 use muster_wire::frame::{Decoder, Frame, Kind};
 use muster_wire::message::{WorkerStatus, from_json};
+use muster_wire::pieces::{Pieces, SMALL};
 use muster_wire::print::Print;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{Body, HostLink, LinkError, request};
 use crate::calls::machine::LinkId;
 
+/// Bytes of frames from hosts that wait for the owner of a call, in KiB.
+pub const WAITING_KIB: u32 = 24 << 10;
 /// Frames that wait to be sent.
 const OUTBOX: usize = 256;
 /// Small frames are joined up to this many bytes.
@@ -36,17 +39,53 @@ pub enum LinkEvent {
     Ended,
 }
 
+/// What a host says, on its way to the call's owner.
+#[derive(Debug)]
+pub struct News {
+    /// Which host.
+    pub link: LinkId,
+    /// What it says.
+    pub event: LinkEvent,
+    /// Room for its bytes, given back when it is dropped.
+    pub room: Option<OwnedSemaphorePermit>,
+}
+
+/// The way to a call's owner: few large frames wait there, or many small ones.
+#[derive(Debug, Clone)]
+pub struct Inbox {
+    news: mpsc::Sender<News>,
+    room: Arc<Semaphore>,
+}
+
+impl Inbox {
+    /// For at most `count` events that wait, and [`WAITING_KIB`] of them.
+    pub fn new(count: usize) -> (Inbox, mpsc::Receiver<News>) {
+        let (news, receiver) = mpsc::channel(count);
+        (Inbox { news, room: Arc::new(Semaphore::new(WAITING_KIB as usize)) }, receiver)
+    }
+
+    /// Whether the owner is there.
+    async fn send(&self, link: LinkId, event: LinkEvent, bytes: usize) -> bool {
+        let kib = u32::try_from(bytes >> 10).unwrap_or(u32::MAX).min(WAITING_KIB);
+        let room = match kib {
+            0 => None,
+            kib => self.room.clone().acquire_many_owned(kib).await.ok(),
+        };
+        self.news.send(News { link, event, room }).await.is_ok()
+    }
+}
+
 /// An open exchange. Dropping it resets it, which cancels the call on that host.
 #[derive(Debug)]
 pub struct Exchange {
-    frames: mpsc::Sender<Frame>,
+    frames: mpsc::Sender<Frame<Pieces>>,
     reset: CancellationToken,
 }
 
 impl Exchange {
     /// Sends a frame; gives it back when the outbox is full or the exchange has ended.
-    pub fn send(&self, frame: Frame) -> Result<(), Frame> {
-        self.frames.try_send(frame).map_err(mpsc::error::TrySendError::into_inner)
+    pub fn send(&self, frame: impl Into<Frame<Pieces>>) -> Result<(), Frame<Pieces>> {
+        self.frames.try_send(frame.into()).map_err(mpsc::error::TrySendError::into_inner)
     }
 
     /// Whether a frame would be taken now.
@@ -68,11 +107,7 @@ impl Drop for Exchange {
 
 impl HostLink {
     /// Opens an exchange for a call. What the host says goes to `events`, with this link's id.
-    pub fn open(
-        self: &Arc<Self>,
-        call: &str,
-        events: mpsc::Sender<(LinkId, LinkEvent)>,
-    ) -> Exchange {
+    pub fn open(self: &Arc<Self>, call: &str, events: Inbox) -> Exchange {
         let (frames, outbox) = mpsc::channel(OUTBOX);
         let reset = CancellationToken::new();
         let (link, path, stop) = (self.clone(), format!("/v1/calls/{call}"), reset.clone());
@@ -87,7 +122,7 @@ impl HostLink {
                 let (host, error) = (&link.host, crate::chain(&error));
                 tracing::warn!(path, host, error, "exchange with a host failed");
             }
-            let _ = events.send((link.id, LinkEvent::Ended)).await;
+            events.send(link.id, LinkEvent::Ended, 0).await;
         });
         Exchange { frames, reset }
     }
@@ -95,9 +130,9 @@ impl HostLink {
     async fn talk(
         &self,
         path: &str,
-        outbox: mpsc::Receiver<Frame>,
+        outbox: mpsc::Receiver<Frame<Pieces>>,
         stop: CancellationToken,
-        events: &mpsc::Sender<(LinkId, LinkEvent)>,
+        events: &Inbox,
     ) -> Result<(), LinkError> {
         let request = request("POST", path, outgoing(outbox, stop));
         let response =
@@ -109,11 +144,12 @@ impl HostLink {
         let mut decoder = Decoder::default();
         while let Some(data) = body.frame().await {
             if let Ok(data) = data.map_err(LinkError::Http)?.into_data() {
-                decoder.push(&data);
+                decoder.give(data);
             }
-            while let Some(frame) = decoder.next_frame().map_err(LinkError::Protocol)? {
+            while let Some(frame) = decoder.next_in_pieces().map_err(LinkError::Protocol)? {
+                let bytes = frame.body.len();
                 let Some(event) = read(frame).map_err(LinkError::Protocol)? else { continue };
-                if events.send((self.id, event)).await.is_err() {
+                if !events.send(self.id, event, bytes).await {
                     return Ok(());
                 }
             }
@@ -122,49 +158,61 @@ impl HostLink {
     }
 }
 
-fn read(frame: Frame) -> Result<Option<LinkEvent>, muster_wire::WireError> {
+fn read(frame: Frame<Pieces>) -> Result<Option<LinkEvent>, muster_wire::WireError> {
     Ok(Some(match frame.kind {
         Kind::Demand => {
-            let (inputs, bytes) = frame.as_demand()?;
+            let (inputs, bytes) = frame.joined().as_demand()?;
             LinkEvent::Demand(inputs, bytes)
         }
-        Kind::WorkerStatus => LinkEvent::Workers(from_json("WORKER_STATUS", &frame.body)?),
-        Kind::Print => LinkEvent::Print(Print::decode(frame.body.clone())?, frame),
+        Kind::WorkerStatus => LinkEvent::Workers(from_json("WORKER_STATUS", &frame.body.joined())?),
+        Kind::Print => {
+            let frame = frame.joined();
+            LinkEvent::Print(Print::decode(frame.body.clone())?, frame)
+        }
         Kind::Outputs => LinkEvent::Outputs(Outputs::decode(frame.body)?),
         _ => return Ok(None),
     }))
 }
 
 /// The request's body: frames as they come, small ones joined, until there are no more, or an error that resets the exchange.
-fn outgoing(outbox: mpsc::Receiver<Frame>, stop: CancellationToken) -> Body {
-    let state = (outbox, stop, None::<Bytes>);
-    let chunks = stream::unfold(state, |(mut outbox, stop, body)| async move {
-        if let Some(body) = body {
-            return Some((Ok(BodyFrame::data(body)), (outbox, stop, None)));
-        }
-        let next = tokio::select! {
-            biased;
-            () = stop.cancelled() => return Some((Err(LinkError::GivenUp), (outbox, stop, None))),
-            next = outbox.recv() => next,
-        };
-        let mut frame = next?;
+fn outgoing(outbox: mpsc::Receiver<Frame<Pieces>>, stop: CancellationToken) -> Body {
+    let state = (outbox, stop, Pieces::default());
+    let chunks = stream::unfold(state, |(mut outbox, stop, mut body)| async move {
         let mut joined = BytesMut::new();
         loop {
-            if frame.body.len() > JOIN {
-                joined.extend_from_slice(&frame.header());
-                let chunk = BodyFrame::data(joined.freeze());
-                return Some((Ok(chunk), (outbox, stop, Some(frame.body))));
+            // A large body goes out in the pieces it came in; small ones are joined.
+            while !body.is_empty() && joined.len() < JOIN {
+                let piece = body.next_piece();
+                if piece.len() >= SMALL && joined.is_empty() {
+                    return Some((Ok(BodyFrame::data(piece)), (outbox, stop, body)));
+                }
+                if piece.len() >= SMALL {
+                    body.push_front(piece);
+                    break;
+                }
+                joined.extend_from_slice(&piece);
             }
-            frame.encode(&mut joined);
-            if joined.len() >= JOIN {
+            if !body.is_empty() || joined.len() >= JOIN {
                 break;
             }
-            match outbox.try_recv() {
-                Ok(next) => frame = next,
-                Err(_) => break,
-            }
+            let frame = match joined.is_empty() {
+                false => outbox.try_recv().ok(),
+                true => tokio::select! {
+                    biased;
+                    () = stop.cancelled() => {
+                        return Some((Err(LinkError::GivenUp), (outbox, stop, body)));
+                    }
+                    next = outbox.recv() => match next {
+                        Some(frame) => Some(frame),
+                        None => return None,
+                    },
+                },
+            };
+            let Some(frame) = frame else { break };
+            joined.extend_from_slice(&frame.header());
+            body = frame.body;
         }
-        Some((Ok(BodyFrame::data(joined.freeze())), (outbox, stop, None)))
+        Some((Ok(BodyFrame::data(joined.freeze())), (outbox, stop, body)))
     });
     StreamBody::new(chunks).boxed()
 }

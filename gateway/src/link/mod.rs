@@ -19,7 +19,7 @@ use muster_wire::frame::{Decoder, Kind};
 use muster_wire::message::{HostStatus, from_json};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub use exchange::{Exchange, LinkEvent};
+pub use exchange::{Exchange, Inbox, LinkEvent, News};
 
 use crate::calls::machine::LinkId;
 use crate::fleet::LinkEvents;

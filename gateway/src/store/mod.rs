@@ -4,7 +4,8 @@
 //! files; [`MemoryStore`] keeps them in a map, for tests. Both pass the same contract suite. Blobs of this version do not survive a restart of the gateway: the directory is emptied at start.
 //!
 //! Writing and reading block on the disk, so they run on the blocking pool. [`Spill`] bounds what is stored: past its limit a writer waits
-//! until other blobs are removed.
+//! until other blobs are removed. It also has a little memory that all calls share, for bytes that will soon be taken: writing and reading
+//! them back costs more than all else that the gateway does with them.
 
 mod dir;
 mod memory;
@@ -12,7 +13,7 @@ mod spill;
 
 pub use dir::DirStore;
 pub use memory::MemoryStore;
-pub use spill::{Blob, Spill};
+pub use spill::{Blob, Spare, Spill};
 
 use bytes::Bytes;
 

@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -18,6 +18,15 @@ struct Inner {
     used: AtomicU64,
     next: AtomicU64,
     freed: Notify,
+    /// Bytes of memory that all calls share, and how many of them are left.
+    spare: Arc<AtomicUsize>,
+}
+
+/// Memory of those that all calls share; dropping it gives it back.
+#[derive(Debug)]
+pub struct Spare {
+    bytes: usize,
+    left: Arc<AtomicUsize>,
 }
 
 /// A stored blob; dropping the last clone removes it.
@@ -35,14 +44,28 @@ struct BlobInner {
 impl Spill {
     /// Blobs in `store`, at most `limit` bytes of them.
     pub fn new(store: impl Store, limit: u64) -> Spill {
+        Spill::with_spare(store, limit, 0)
+    }
+
+    /// The same, with `spare` bytes of memory for those who ask before they spill.
+    pub fn with_spare(store: impl Store, limit: u64, spare: usize) -> Spill {
         let inner = Inner {
             store: Box::new(store),
             limit,
             used: AtomicU64::new(0),
             next: AtomicU64::new(0),
             freed: Notify::new(),
+            spare: Arc::new(AtomicUsize::new(spare)),
         };
         Spill { inner: Arc::new(inner) }
+    }
+
+    /// So many bytes of the memory that all calls share, if they are left.
+    pub fn spare(&self, bytes: usize) -> Option<Spare> {
+        let left = self.inner.spare.clone();
+        let taken =
+            left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| now.checked_sub(bytes));
+        taken.ok().map(|_| Spare { bytes, left })
     }
 
     /// Bytes stored now.
@@ -86,6 +109,12 @@ impl Blob {
         let inner = self.inner.clone();
         let read = tokio::task::spawn_blocking(move || inner.spill.store.get(inner.id));
         read.await.unwrap_or_else(|error| Err(StoreError::Io(std::io::Error::other(error))))
+    }
+}
+
+impl Drop for Spare {
+    fn drop(&mut self) {
+        self.left.fetch_add(self.bytes, Ordering::Relaxed);
     }
 }
 

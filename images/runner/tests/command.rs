@@ -18,7 +18,7 @@ fn json(command: &[&str]) -> CallSpec {
 
 fn head(outcome: &Outcome, at: usize) -> ExceptionHead {
     assert_eq!(outcome.records[at].status, Status::Exception);
-    ExceptionHead::of_item(&outcome.records[at].items).unwrap()
+    ExceptionHead::of_item(&outcome.records[at].items.joined()).unwrap()
 }
 
 #[tokio::test]
@@ -30,7 +30,7 @@ async fn exit_codes_and_signals_are_told_apart() {
     );
     let outcome = run(&json(&["sh", "-c"]), &inputs).await;
     assert_eq!(outcome.records.len(), 4);
-    assert_eq!(&outcome.records[0].items[..], br#"{"exit_code": 0}"#);
+    assert_eq!(&outcome.records[0].items.joined()[..], br#"{"exit_code": 0}"#);
     assert_eq!(
         (head(&outcome, 1).kind.as_str(), head(&outcome, 1).exit_code),
         ("CommandFailed", Some(3))

@@ -57,14 +57,14 @@ async fn values_exceptions_and_prints_are_their_own_inputs() {
         assert_eq!(record.index, index as u64);
         match index {
             100 => {
-                let head = ExceptionHead::of_item(&record.items).unwrap();
+                let head = ExceptionHead::of_item(&record.items.joined()).unwrap();
                 assert_eq!((head.kind.as_str(), head.message.as_str()), ("ValueError", "no good"));
             }
             200 => {
                 assert_eq!((outcome.out(200), outcome.err(200)), (&b"child"[..], &b"err"[..]));
             }
             n => {
-                assert_eq!(&record.items[..], n.to_string().as_bytes());
+                assert_eq!(&record.items.joined()[..], n.to_string().as_bytes());
                 assert_eq!(outcome.out(n as u64), format!("{n} runs").as_bytes());
                 assert_eq!(outcome.err(n as u64), b"\n\n");
             }

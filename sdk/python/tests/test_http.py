@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import muster
-from muster import _http
+from muster import _http, _stream, _wire
 from muster._config import Endpoint
 
 
@@ -71,6 +71,31 @@ def test_a_chunked_body_is_whole_however_it_is_cut(chunks, cuts, trailer, extens
         answer, content = _http.fetch(endpoint, "GET", "/")
     assert content == b"".join(chunks)
     assert (answer.status, answer.call_id) == (200, "c1")
+
+
+@pytest.mark.parametrize("chunk", [70_000, 1 << 20], ids=["short chunks", "long chunks"])
+def test_large_outputs_are_received_where_they_are_read(chunk):
+    frames = [(index, bytes([index]) * (1 << 20)) for index in range(1, 4)]
+    raw = b"".join(_wire.outputs_frame(index, 1, [(0, item)]) for index, item in frames)
+
+    def serve(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for at in range(0, len(raw), chunk):
+            part = raw[at : at + chunk]
+            connection.sendall(b"%x\r\n%b\r\n" % (len(part), part))
+        connection.sendall(b"0\r\n\r\n")
+
+    with server(serve) as endpoint:
+        body = _http.send(endpoint, "GET", "/")
+        decoder, found = _wire.Decoder(), []
+        while _stream._receive(body, decoder, 5.0):
+            for _, _, content in decoder:
+                first, _, outputs = _wire.decode_outputs(content)
+                found.append((first, bytes(outputs[0][1])))
+        body.connection.close()
+    assert found == frames
+    assert decoder.empty
 
 
 @pytest.mark.parametrize(

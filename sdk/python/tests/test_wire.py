@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muster import _wire
@@ -161,3 +162,53 @@ def test_large_items_are_views_of_their_frame_and_small_ones_are_bytes() -> None
     assert isinstance(found[0][1], memoryview)
     assert found[0][1] == big
     assert found[1] == (1, b"small")
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.integers(0, 2), min_size=1, max_size=4),
+    st.lists(st.tuples(st.booleans(), st.integers(20_000, 400_000)), min_size=1, max_size=8),
+)
+def test_large_frames_come_whole_however_they_are_fed(
+    sizes: List[int], cuts: List[Tuple[bool, int]]
+) -> None:
+    bodies = [bytes([number]) * (size * 200_000 + number) for number, size in enumerate(sizes, 1)]
+    stream = memoryview(b"".join(_wire.frame(_wire.OUTPUTS, body, 7) for body in bodies))
+    decoder = _wire.Decoder()
+    found = []
+    for straight, cut in itertools.cycle(cuts):
+        if not stream:
+            break
+        room = decoder.room()
+        count = min(cut, len(stream))
+        if room is not None and straight:
+            count = min(count, len(room))
+            room[:count] = stream[:count]
+            decoder.wrote(count)
+        else:
+            decoder.push(stream[:count])
+        stream = stream[count:]
+        found += [(kind, seq, bytes(body)) for kind, seq, body in decoder]
+    assert found == [(_wire.OUTPUTS, 7, body) for body in bodies]
+    assert decoder.empty
+
+
+def test_memory_is_used_again_only_when_nobody_looks_at_it() -> None:
+    reused = _wire.Reused()
+    view = reused.view(1 << 20)
+    view[:5] = b"first"
+    item = view[:5]
+    del view
+    other = reused.view(1 << 20)
+    other[:5] = b"other"
+    assert item == b"first"
+    del item, other
+    assert reused.view(1 << 20)[:5] == b"other"
+
+
+@given(items, st.integers(0, 3))
+def test_inputs_in_parts_are_the_same_frame(found: List[bytes], large: int) -> None:
+    found = found[:3] + [bytes([number]) * 100_000 for number in range(large)]
+    parts = _wire.inputs_parts(3, [_wire.run_of([item]) for item in found])
+    assert b"".join(parts) == _wire.inputs_frame(3, found)
+    assert all(any(part is item for part in parts) for item in found if len(item) > 65536)

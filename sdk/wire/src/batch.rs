@@ -1,10 +1,11 @@
 //! Batches of inputs and outputs: many small items in one body (PROTOCOL.md, INPUTS and OUTPUTS).
 //!
-//! A batch is split and joined without touching its items: lengths and items are two shared buffers.
+//! A batch is split and joined without touching its items: lengths lie in one shared buffer, items in the pieces they came in.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::frame::{Frame, Kind};
+use crate::pieces::{Gather, Pieces, SMALL};
 use crate::{MAX_ITEM, WireError, malformed};
 
 const FIXED: usize = 16;
@@ -17,7 +18,7 @@ pub struct Inputs {
     /// The attempt of all of them, from 1; 0 from a client.
     pub attempt: u32,
     lengths: Bytes,
-    items: Bytes,
+    items: Pieces,
 }
 
 impl Inputs {
@@ -29,18 +30,19 @@ impl Inputs {
             lengths.put_u32_le(item.as_ref().len() as u32);
             items.put_slice(item.as_ref());
         }
-        Inputs { first, attempt, lengths: lengths.freeze(), items: items.freeze() }
+        Inputs { first, attempt, lengths: lengths.freeze(), items: items.freeze().into() }
     }
 
     /// One input, its bytes uncopied.
     pub fn single(index: u64, attempt: u32, item: Bytes) -> Inputs {
         let lengths = Bytes::copy_from_slice(&(item.len() as u32).to_le_bytes());
-        Inputs { first: index, attempt, lengths, items: item }
+        Inputs { first: index, attempt, lengths, items: item.into() }
     }
 
     /// Reads the body of an INPUTS frame.
-    pub fn decode(mut body: Bytes) -> Result<Inputs, WireError> {
+    pub fn decode(body: impl Into<Pieces>) -> Result<Inputs, WireError> {
         const WHAT: &str = "INPUTS";
+        let mut body = body.into();
         if body.len() < FIXED {
             return Err(malformed(WHAT, "shorter than its fixed part"));
         }
@@ -55,15 +57,19 @@ impl Inputs {
         Ok(Inputs { first, attempt, lengths, items: body })
     }
 
-    /// The INPUTS frame.
+    /// The INPUTS frame, in one buffer.
     pub fn to_frame(&self) -> Frame {
-        let mut body = BytesMut::with_capacity(FIXED + self.lengths.len() + self.items.len());
-        body.put_u64_le(self.first);
-        body.put_u32_le(self.attempt);
-        body.put_u32_le(self.len() as u32);
-        body.put_slice(&self.lengths);
-        body.put_slice(&self.items);
-        Frame::new(Kind::Inputs, body.freeze())
+        self.in_pieces().joined()
+    }
+
+    /// The INPUTS frame; items that are many bytes are not copied.
+    pub fn in_pieces(&self) -> Frame<Pieces> {
+        let mut head = BytesMut::with_capacity(FIXED + self.lengths.len() + copied(&self.items));
+        head.put_u64_le(self.first);
+        head.put_u32_le(self.attempt);
+        head.put_u32_le(self.len() as u32);
+        head.put_slice(&self.lengths);
+        Frame { kind: Kind::Inputs, seq: 0, body: followed_by(head, &self.items) }
     }
 
     /// How many inputs.
@@ -119,20 +125,20 @@ impl Inputs {
         let head = list.first()?;
         let mut next = head.first;
         let mut lengths = BytesMut::new();
-        let mut items = BytesMut::new();
+        let mut items = Gather::default();
         for batch in list {
             if batch.first != next || batch.attempt != head.attempt {
                 return None;
             }
             next = batch.end();
             lengths.put_slice(&batch.lengths);
-            items.put_slice(&batch.items);
+            batch.items.iter().for_each(|piece| items.push(piece.clone()));
         }
         Some(Inputs {
             first: head.first,
             attempt: head.attempt,
             lengths: lengths.freeze(),
-            items: items.freeze(),
+            items: items.finish(),
         })
     }
 
@@ -142,14 +148,12 @@ impl Inputs {
         self
     }
 
-    /// The items with their indexes.
+    /// The items with their indexes, each in one buffer.
     pub fn iter(&self) -> impl Iterator<Item = (u64, Bytes)> + '_ {
-        let mut at = 0;
-        read_lengths(&self.lengths).enumerate().map(move |(n, length)| {
-            let item = self.items.slice(at..at + length);
-            at += length;
-            (self.first + n as u64, item)
-        })
+        let mut items = self.items.clone();
+        read_lengths(&self.lengths)
+            .enumerate()
+            .map(move |(n, length)| (self.first + n as u64, items.cut(length)))
     }
 }
 
@@ -186,13 +190,14 @@ pub struct Outputs {
     pub attempt: u32,
     lengths: Bytes,
     status: Bytes,
-    items: Bytes,
+    items: Pieces,
 }
 
 impl Outputs {
     /// Reads the body of an OUTPUTS frame.
-    pub fn decode(mut body: Bytes) -> Result<Outputs, WireError> {
+    pub fn decode(body: impl Into<Pieces>) -> Result<Outputs, WireError> {
         const WHAT: &str = "OUTPUTS";
+        let mut body = body.into();
         if body.len() < FIXED {
             return Err(malformed(WHAT, "shorter than its fixed part"));
         }
@@ -200,7 +205,7 @@ impl Outputs {
         let attempt = body.get_u32_le();
         let count = body.get_u32_le() as usize;
         let lengths = take_lengths(WHAT, &mut body, count, 5)?;
-        let status = body.split_to(count);
+        let status = body.cut(count);
         if status.iter().any(|&number| Status::from_u8(number).is_none()) {
             return Err(malformed(WHAT, "unknown status"));
         }
@@ -218,18 +223,26 @@ impl Outputs {
         builder.finish()
     }
 
-    /// The OUTPUTS frame.
+    /// The OUTPUTS frame, in one buffer.
     pub fn to_frame(&self) -> Frame {
-        let mut body = BytesMut::with_capacity(
-            FIXED + self.lengths.len() + self.status.len() + self.items.len(),
-        );
-        body.put_u64_le(self.first);
-        body.put_u32_le(self.attempt);
-        body.put_u32_le(self.len() as u32);
-        body.put_slice(&self.lengths);
-        body.put_slice(&self.status);
-        body.put_slice(&self.items);
-        Frame::new(Kind::Outputs, body.freeze())
+        self.in_pieces().joined()
+    }
+
+    /// The OUTPUTS frame; items that are many bytes are not copied.
+    pub fn in_pieces(&self) -> Frame<Pieces> {
+        let fixed = FIXED + self.lengths.len() + self.status.len();
+        let mut head = BytesMut::with_capacity(fixed + copied(&self.items));
+        head.put_u64_le(self.first);
+        head.put_u32_le(self.attempt);
+        head.put_u32_le(self.len() as u32);
+        head.put_slice(&self.lengths);
+        head.put_slice(&self.status);
+        Frame { kind: Kind::Outputs, seq: 0, body: followed_by(head, &self.items) }
+    }
+
+    /// How many outputs from the front are values.
+    pub fn leading_values(&self) -> usize {
+        self.status.iter().take_while(|&&status| status == Status::Value as u8).count()
     }
 
     /// How many outputs.
@@ -257,13 +270,12 @@ impl Outputs {
         self.items.len()
     }
 
-    /// The outputs with their indexes.
+    /// The outputs with their indexes, each item in one buffer.
     pub fn iter(&self) -> impl Iterator<Item = (u64, Status, Bytes)> + '_ {
-        let mut at = 0;
+        let mut items = self.items.clone();
         read_lengths(&self.lengths).zip(self.status.iter()).enumerate().map(
             move |(n, (length, &status))| {
-                let item = self.items.slice(at..at + length);
-                at += length;
+                let item = items.cut(length);
                 let status = Status::from_u8(status).expect("checked when decoded");
                 (self.first + n as u64, status, item)
             },
@@ -345,21 +357,37 @@ impl OutputsBuilder {
             attempt: self.attempt,
             lengths: self.lengths.freeze(),
             status: self.status.freeze(),
-            items: self.items.freeze(),
+            items: self.items.freeze().into(),
         }
     }
 }
 
+/// How much of the items is copied behind the head of their frame.
+fn copied(items: &Pieces) -> usize {
+    if items.len() < SMALL { items.len() } else { 0 }
+}
+
+/// The body that begins with `head`.
+fn followed_by(mut head: BytesMut, items: &Pieces) -> Pieces {
+    if items.len() < SMALL {
+        items.iter().for_each(|piece| head.put_slice(piece));
+        return head.freeze().into();
+    }
+    let mut body = Pieces::from(head.freeze());
+    items.iter().for_each(|piece| body.push(piece.clone()));
+    body
+}
+
 fn take_lengths(
     what: &'static str,
-    body: &mut Bytes,
+    body: &mut Pieces,
     count: usize,
     per_item: usize,
 ) -> Result<Bytes, WireError> {
     if body.len() / per_item < count {
         return Err(malformed(what, "shorter than its count says"));
     }
-    Ok(body.split_to(count * 4))
+    Ok(body.cut(count * 4))
 }
 
 fn check_sum(what: &'static str, lengths: &Bytes, available: usize) -> Result<(), WireError> {
@@ -411,8 +439,8 @@ mod tests {
 
         #[test]
         fn any_bytes_decode_or_are_refused(bytes: Vec<u8>) {
-            let _ = Inputs::decode(bytes.clone().into());
-            let _ = Outputs::decode(bytes.into());
+            let _ = Inputs::decode(bytes.clone());
+            let _ = Outputs::decode(bytes);
         }
     }
 

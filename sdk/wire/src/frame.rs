@@ -1,8 +1,11 @@
 //! Frames: a 16-byte header and a body (PROTOCOL.md section 2).
+//!
+//! A `Frame` has its body in one buffer; a `Frame<Pieces>` has it as it came, for those who pass it on.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::WireError;
+use crate::pieces::{Gather, Pieces};
 
 /// Bytes of a frame's header.
 pub const HEADER: usize = 16;
@@ -73,13 +76,45 @@ impl Kind {
 
 /// One frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Frame {
+pub struct Frame<B = Bytes> {
     /// What it is.
     pub kind: Kind,
     /// Number of its first event, or 0 outside an event log.
     pub seq: u64,
     /// Its body.
-    pub body: Bytes,
+    pub body: B,
+}
+
+impl<B: Buf> Frame<B> {
+    /// The header's bytes; a sender that can write vectors sends these and then the body, uncopied.
+    pub fn header(&self) -> [u8; HEADER] {
+        header(self.kind, self.seq, self.body.remaining())
+    }
+
+    /// Bytes of the frame on the wire.
+    pub fn wire_len(&self) -> usize {
+        HEADER + self.body.remaining()
+    }
+}
+
+impl Frame<Pieces> {
+    /// The same frame with its body in one buffer.
+    pub fn joined(&self) -> Frame {
+        Frame { kind: self.kind, seq: self.seq, body: self.body.joined() }
+    }
+
+    /// Appends header and body to `out`.
+    pub fn encode(&self, out: &mut BytesMut) {
+        out.reserve(self.wire_len());
+        out.put_slice(&self.header());
+        self.body.iter().for_each(|piece| out.put_slice(piece));
+    }
+}
+
+impl From<Frame> for Frame<Pieces> {
+    fn from(Frame { kind, seq, body }: Frame) -> Frame<Pieces> {
+        Frame { kind, seq, body: body.into() }
+    }
 }
 
 impl Frame {
@@ -131,11 +166,6 @@ impl Frame {
         Ok((body.get_u64_le(), body.get_u64_le()))
     }
 
-    /// The header's bytes; a sender that can write vectors sends these and then the body, uncopied.
-    pub fn header(&self) -> [u8; HEADER] {
-        header(self.kind, self.seq, self.body.len())
-    }
-
     /// Appends header and body to `out`.
     pub fn encode(&self, out: &mut BytesMut) {
         out.reserve(HEADER + self.body.len());
@@ -148,11 +178,6 @@ impl Frame {
         let mut out = BytesMut::with_capacity(HEADER + self.body.len());
         self.encode(&mut out);
         out.freeze()
-    }
-
-    /// Bytes of the frame on the wire.
-    pub fn wire_len(&self) -> usize {
-        HEADER + self.body.len()
     }
 }
 
@@ -169,9 +194,20 @@ pub fn header(kind: Kind, seq: u64, len: usize) -> [u8; HEADER] {
 /// Cuts a stream of bytes into frames. Feed it with [`push`](Decoder::push), then take frames until there is none.
 #[derive(Debug)]
 pub struct Decoder {
-    buffer: BytesMut,
+    buffer: Gather,
     limit: usize,
 }
+
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    len: usize,
+    number: u8,
+    seq: u64,
+}
+
+/// What a reader reads at once: at least, and where more is known to come, at most.
+const READ: usize = 64 << 10;
+const READ_MORE: usize = 512 << 10;
 
 impl Default for Decoder {
     fn default() -> Self {
@@ -182,17 +218,24 @@ impl Default for Decoder {
 impl Decoder {
     /// A decoder that refuses bodies over `limit` bytes.
     pub fn new(limit: usize) -> Decoder {
-        Decoder { buffer: BytesMut::new(), limit }
+        Decoder { buffer: Gather::default(), limit }
     }
 
-    /// Adds bytes as they came.
+    /// Adds bytes as they came, by copying them.
     pub fn push(&mut self, bytes: &[u8]) {
-        self.buffer.extend_from_slice(bytes);
+        self.buffer.copy(bytes);
     }
 
-    /// The buffer itself, for readers that read straight into it.
-    pub fn buffer_mut(&mut self) -> &mut BytesMut {
-        &mut self.buffer
+    /// Adds bytes as they came; many are not copied.
+    pub fn give(&mut self, bytes: Bytes) {
+        self.buffer.push(bytes);
+    }
+
+    /// Room at the end, for readers that read straight into it: as much as is of use.
+    pub fn room(&mut self) -> &mut BytesMut {
+        let wanted = self.head().map_or(0, |head| HEADER + head.len);
+        let missing = wanted.saturating_sub(self.buffer.len());
+        self.buffer.room(missing.clamp(READ, READ_MORE))
     }
 
     /// Whether the stream may end here: nothing of a frame is left over.
@@ -200,17 +243,19 @@ impl Decoder {
         self.buffer.is_empty()
     }
 
-    /// The next whole frame; `None` when more bytes are needed.
+    /// What is left over.
+    pub fn rest(self) -> Bytes {
+        self.buffer.finish().joined()
+    }
+
+    /// The next whole frame, in one buffer; `None` when more bytes are needed.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, WireError> {
-        loop {
-            if self.buffer.len() < HEADER {
-                return Ok(None);
-            }
-            let mut head = &self.buffer[..HEADER];
-            let len = head.get_u32_le() as usize;
-            let number = head.get_u8();
-            head.advance(3);
-            let seq = head.get_u64_le();
+        Ok(self.next_in_pieces()?.map(|frame| frame.joined()))
+    }
+
+    /// The next whole frame, as it came; `None` when more bytes are needed.
+    pub fn next_in_pieces(&mut self) -> Result<Option<Frame<Pieces>>, WireError> {
+        while let Some(Head { len, number, seq }) = self.head() {
             if len > self.limit {
                 return Err(WireError::TooLong { len, limit: self.limit });
             }
@@ -218,16 +263,27 @@ impl Decoder {
             if kind.is_none() && number < 128 {
                 return Err(WireError::UnknownKind(number));
             }
-            if self.buffer.len() < HEADER + len {
-                self.buffer.reserve(HEADER + len - self.buffer.len());
-                return Ok(None);
-            }
-            self.buffer.advance(HEADER);
-            let body = self.buffer.split_to(len).freeze();
+            let Some(bytes) = self.buffer.first(HEADER + len) else { return Ok(None) };
+            bytes.advance(HEADER);
+            let body = bytes.split_to(len);
             if let Some(kind) = kind {
                 return Ok(Some(Frame { kind, seq, body }));
             }
         }
+        Ok(None)
+    }
+
+    /// The header of the frame that is coming, not checked.
+    fn head(&mut self) -> Option<Head> {
+        let bytes = self.buffer.first(HEADER)?;
+        let mut head = match bytes.chunk() {
+            whole if whole.len() >= HEADER => whole,
+            _ => &bytes.clone().cut(HEADER)[..],
+        };
+        let len = head.get_u32_le() as usize;
+        let number = head.get_u8();
+        head.advance(3);
+        Some(Head { len, number, seq: head.get_u64_le() })
     }
 }
 
@@ -276,6 +332,36 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn frames_come_out_as_they_went_in_however_their_bytes_come(
+            sizes in prop::collection::vec(prop_oneof![0usize..50, 10_000usize..80_000], 1..6),
+            cuts in prop::collection::vec(1usize..40_000, 1..20),
+        ) {
+            let frames: Vec<Frame> = sizes
+                .iter()
+                .zip(1u64..)
+                .map(|(&size, seq)| Frame { kind: Kind::Outputs, seq, body: vec![seq as u8; size].into() })
+                .collect();
+            let mut bytes = BytesMut::new();
+            frames.iter().for_each(|frame| frame.encode(&mut bytes));
+            let (mut decoder, mut back, mut turn) = (Decoder::default(), Vec::new(), 0);
+            let mut bytes = bytes.freeze();
+            while !bytes.is_empty() {
+                let part = bytes.split_to(cuts[turn % cuts.len()].min(bytes.len()));
+                match turn % 3 {
+                    0 => decoder.give(part),
+                    1 => decoder.push(&part),
+                    _ => decoder.room().extend_from_slice(&part),
+                }
+                turn += 1;
+                while let Some(frame) = decoder.next_in_pieces().expect("own frames") {
+                    back.push(frame.joined());
+                }
+            }
+            prop_assert!(decoder.is_empty());
+            prop_assert_eq!(back, frames);
+        }
+
         #[test]
         fn any_bytes_give_frames_or_an_error_but_never_a_panic(bytes: Vec<u8>) {
             let mut decoder = Decoder::new(1 << 16);

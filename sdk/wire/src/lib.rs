@@ -2,7 +2,7 @@
 //!
 //! `PROTOCOL.md` beside this crate is the truth; this crate, and `muster._wire` in Python, implement it and run the same
 //! vectors. Three layers: [`frame`] cuts a byte stream into frames, [`batch`], [`print`] and [`results`] read and write the
-//! binary bodies, [`message`] holds the JSON ones. [`page`] is the layout of the memory shared with a runner.
+//! binary bodies, [`message`] holds the JSON ones. [`pieces`] keeps large bodies as they came. [`page`] is the layout of the memory shared with a runner.
 //!
 //! Nothing here trusts its input: lengths are checked before memory is taken, and a body that does not add up is an error.
 
@@ -10,6 +10,7 @@ pub mod batch;
 pub mod frame;
 pub mod message;
 pub mod page;
+pub mod pieces;
 pub mod print;
 pub mod results;
 

@@ -4,6 +4,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::batch::Status;
+use crate::pieces::Pieces;
 use crate::{MAX_ITEM, WireError, malformed};
 
 /// Bytes of a record before its items.
@@ -23,13 +24,13 @@ pub struct Record {
     /// How they ended.
     pub status: Status,
     /// The values, exceptions or failures, one after another, all of one length.
-    pub items: Bytes,
+    pub items: Pieces,
 }
 
 impl Record {
     /// The record of one input.
     pub fn single(index: u64, out_end: u64, err_end: u64, status: Status, item: Bytes) -> Record {
-        Record { index, count: 1, out_end, err_end, status, items: item }
+        Record { index, count: 1, out_end, err_end, status, items: item.into() }
     }
 
     /// Bytes of each item.
@@ -54,11 +55,11 @@ impl Record {
         out.put_u32_le(self.item_len() as u32);
         out.put_u8(self.status as u8);
         out.put_bytes(0, 7);
-        out.put_slice(&self.items);
+        self.items.iter().for_each(|piece| out.put_slice(piece));
     }
 
     /// Takes the next record off `bytes`; `None` at the end.
-    pub fn take(bytes: &mut Bytes) -> Result<Option<Record>, WireError> {
+    pub fn take(bytes: &mut Pieces) -> Result<Option<Record>, WireError> {
         const WHAT: &str = "RESULTS";
         if bytes.is_empty() {
             return Ok(None);
@@ -66,13 +67,13 @@ impl Record {
         if bytes.len() < RECORD {
             return Err(malformed(WHAT, "a record is cut short"));
         }
-        let index = bytes.get_u64_le();
-        let out_end = bytes.get_u64_le();
-        let err_end = bytes.get_u64_le();
-        let mut count = bytes.get_u32_le();
-        let len = bytes.get_u32_le() as usize;
-        let status = Status::from_u8(bytes.get_u8()).ok_or(malformed(WHAT, "unknown status"))?;
-        bytes.advance(7);
+        let mut head = bytes.cut(RECORD);
+        let index = head.get_u64_le();
+        let out_end = head.get_u64_le();
+        let err_end = head.get_u64_le();
+        let mut count = head.get_u32_le();
+        let len = head.get_u32_le() as usize;
+        let status = Status::from_u8(head.get_u8()).ok_or(malformed(WHAT, "unknown status"))?;
         if len > MAX_ITEM {
             return Err(malformed(WHAT, "an item is over the limit"));
         }
@@ -106,13 +107,13 @@ mod tests {
             let mut records = Vec::new();
             for (index, (item, more)) in items.iter().enumerate() {
                 let count = u32::from(*more) + 1;
-                let items = Bytes::from(item.repeat(count as usize));
+                let items = Bytes::from(item.repeat(count as usize)).into();
                 records.push(Record {
                     index: index as u64, count, out_end: 1, err_end: 2, status: Status::Value, items,
                 });
                 records[index].encode(&mut bytes);
             }
-            let mut bytes = bytes.freeze();
+            let mut bytes = bytes.freeze().into();
             for expected in records {
                 let record = Record::take(&mut bytes).expect("own bytes").expect("one more");
                 prop_assert_eq!(record, expected);
@@ -122,7 +123,7 @@ mod tests {
 
         #[test]
         fn any_bytes_decode_or_are_refused(bytes: Vec<u8>) {
-            let mut bytes = Bytes::from(bytes);
+            let mut bytes = bytes.into();
             while let Ok(Some(record)) = Record::take(&mut bytes) {
                 prop_assert!(record.count > 0);
                 prop_assert_eq!(record.items.len(), record.item_len() * record.count as usize);
@@ -135,6 +136,6 @@ mod tests {
         let items = Bytes::from_static(b"aabbcc");
         let mut run = Record { count: 3, ..Record::single(7, 0, 0, Status::Value, items) };
         run.skip(2);
-        assert_eq!((run.index, run.count, &run.items[..]), (9, 1, &b"cc"[..]));
+        assert_eq!((run.index, run.count, &run.items.joined()[..]), (9, 1, &b"cc"[..]));
     }
 }

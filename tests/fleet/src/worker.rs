@@ -200,7 +200,7 @@ mod tests {
         let until = Instant::now() + Duration::from_secs(3600);
         let Ok(Step::News(news)) = runner.step(until).await else { panic!("news") };
         let text = |item: &[u8]| String::from_utf8_lossy(item).into_owned();
-        news.records.iter().map(|record| (record.index, text(&record.items))).collect()
+        news.records.iter().map(|record| (record.index, text(&record.items.joined()))).collect()
     }
 
     #[tokio::test(start_paused = true)]

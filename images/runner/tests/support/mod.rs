@@ -126,7 +126,7 @@ impl Outcome {
         }
         for mut run in news.records {
             while run.count > 1 {
-                let items = run.items.slice(..run.item_len());
+                let items = run.items.joined().slice(..run.item_len()).into();
                 self.records.push(Record { count: 1, items, ..run.clone() });
                 run.skip(1);
             }

@@ -2,7 +2,7 @@
 
 `http.client` parses the heads of answers. Requests are written here, small ones in one piece; and bodies are read here,
 straight from the socket: an event stream is read in large pieces, with a deadline per read, which `http.client`'s
-buffered file cannot do (one timeout ends its use).
+buffered file cannot do (one timeout ends its use). What belongs to a large frame is received right into that frame.
 
 Idle connections are kept per process and gateway in deques, whose operations are atomic: no lock that a fork could
 leave locked, and a forked child never touches its parent's connections.
@@ -165,7 +165,7 @@ class Body:
         except OSError:
             self._raw = b""
 
-    def read(self, seconds: float | None) -> Buffer | None:
+    def read(self, seconds: float | None, most: int = _READ_BYTES) -> Buffer | None:
         """Some bytes; `b""` at the end of the body; None if nothing came within `seconds`."""
         while True:
             data = self._parse()
@@ -173,7 +173,7 @@ class Body:
                 return data
             self._sock.settimeout(seconds)
             try:
-                more = self._sock.recv(_READ_BYTES)
+                more = self._sock.recv(most)
             except socket.timeout:
                 return None
             except BlockingIOError:
@@ -184,6 +184,24 @@ class Body:
                 self._finished = True
                 return b""
             self._raw = self._raw + more if self._raw else more
+
+    def read_into(self, room: memoryview, seconds: float | None) -> int | None:
+        """Some bytes straight into `room`: how many; None if nothing came within `seconds`.
+
+        0 where what comes next has to be looked at first: `read` a little.
+        """
+        if self._raw or self._finished or not self._left:
+            return 0
+        self._sock.settimeout(seconds)
+        try:
+            count = self._sock.recv_into(room[: self._left])
+        except (socket.timeout, BlockingIOError):
+            return None
+        if not count:
+            raise ConnectionResetError("the gateway hung up within an answer")
+        self._left -= count
+        self._finished = not self._chunked and self._left == 0
+        return count
 
     def read_all(self, seconds: float) -> bytes:
         """The rest of the body."""

@@ -23,6 +23,7 @@ SILENCE_SECONDS = 30.0
 NOTICE_SECONDS = 1.0
 # How long to try to reach the gateway again before the call is given up.
 LOST_SECONDS = 60.0
+_LINE_BYTES = 64
 _FIRST_PAUSE_SECONDS = 0.05
 _LAST_PAUSE_SECONDS = 3.0
 
@@ -134,22 +135,23 @@ class Stream:
             silence = heard + SILENCE_SECONDS - time.monotonic()
             wanted = min(silence, NOTICE_SECONDS if patience is None else patience)
             try:
-                data = body.read(max(wanted, 0.001))
+                came = _receive(body, decoder, max(wanted, 0.001))
             except (OSError, TransportError) as error:
                 raise _Lost(str(error)) from error
-            if data is None:
+            if came is None:
                 if not sink.tick():
                     return False
                 if time.monotonic() - heard >= SILENCE_SECONDS:
                     raise _Lost(f"the gateway was silent for {SILENCE_SECONDS:.0f} seconds")
                 continue
-            if not data:
+            if not came:
                 raise _Lost("the gateway ended the stream of events before the call's end")
-            decoder.push(data)
             ended = False
             try:
                 for kind, seq, content in decoder:
                     ended = self._handle(kind, seq, content)
+                    # A view of a body that is kept costs the next one memory of its own.
+                    content = b""
                     if ended:
                         break
             except _wire.WireError as error:
@@ -161,7 +163,7 @@ class Stream:
             if not sink.tick():
                 return False
 
-    def _handle(self, kind: int, seq: int, content: bytes) -> bool:
+    def _handle(self, kind: int, seq: int, content: _wire.Item) -> bool:
         """Hand one frame over, unless it was; True at the end of the call."""
         if kind == _wire.OUTPUTS:
             first, attempt, outputs = _wire.read_outputs(content)
@@ -173,6 +175,7 @@ class Stream:
             self._sink.outputs(first, attempt, outputs)
             self.last += len(outputs) if known > 0 else seq - 1 - self.last + len(outputs)
             return False
+        content = bytes(content)
         if kind == _wire.PRINT:
             if seq > self.last:
                 index, _attempt, stream, data = _wire.decode_print(content)
@@ -188,3 +191,23 @@ class Stream:
                 self.last = seq
                 return bool(event.get("type") == "end")
         return False
+
+
+def _receive(body: Body, decoder: _wire.Decoder, seconds: float) -> bool | None:
+    """Feed the decoder; False at the end of the body, None if nothing came within `seconds`."""
+    room = decoder.room()
+    if room is None:
+        data = body.read(seconds)
+    else:
+        count = body.read_into(room, seconds)
+        if count is None:
+            return None
+        if count:
+            decoder.wrote(count)
+            return True
+        # The line between two chunks; what comes with it is copied.
+        data = body.read(seconds, _LINE_BYTES)
+    if data is None:
+        return None
+    decoder.push(data)
+    return len(data) > 0

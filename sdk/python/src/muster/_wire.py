@@ -60,6 +60,11 @@ _KINDS = frozenset(
 
 # From this many bytes on an item is handed out as a view of its frame: copying it would cost more than the view.
 _VIEW_FROM = 64 << 10
+# From this many bytes on a frame of outputs is received where it will be read.
+_LARGE = 256 << 10
+# Memory that is used again comes in steps of this many bytes, and is not kept from so many on.
+_ROUND = 1 << 20
+_KEEP = 64 << 20
 
 
 class WireError(ValueError):
@@ -87,27 +92,93 @@ def number_frame(kind: int, number: int) -> bytes:
     return frame(kind, struct.pack("<Q", number))
 
 
+class Reused:
+    """Memory for one large body at a time: it is used again when nobody holds a view of the last one.
+
+    Fresh memory costs as much as the bytes that are read into it.
+    """
+
+    def __init__(self) -> None:
+        self._memory = bytearray()
+
+    def view(self, length: int) -> memoryview:
+        """`length` bytes to write into."""
+        try:
+            # Fails while a view is held.
+            self._memory.append(0)
+            self._memory.pop()
+        except BufferError:
+            self._memory = bytearray()
+        if len(self._memory) < length:
+            # Rounded up: the next one may be a little longer.
+            self._memory = bytearray(-(-length // _ROUND) * _ROUND)
+        view = memoryview(self._memory)[:length]
+        if length > _KEEP:
+            self._memory = bytearray()
+        return view
+
+
 class Decoder:
-    """Cuts a stream of bytes into frames: `push` what came, then take frames until there is none."""
+    """Cuts a stream of bytes into frames: `push` what came, then take frames until there is none.
+
+    Where `room` gives a view, the bytes that come next belong to a large OUTPUTS frame and may be written straight
+    into it instead (`wrote` says how many): its body is then handed out as a view, without a copy.
+    """
 
     def __init__(self, limit: int = MAX_FRAME) -> None:
         self._limit = limit
         self._buffer = bytearray()
+        self._reused = Reused()
+        self._large: Optional[memoryview] = None
+        self._seq = 0
+        self._filled = 0
 
     def push(self, data: Buffer) -> None:
         """Adds bytes as they came."""
+        large = self._large
+        if large is not None:
+            count = min(len(data), len(large) - self._filled)
+            large[self._filled : self._filled + count] = data[:count]
+            self._filled += count
+            data = data[count:]
         self._buffer += data
+
+    def room(self) -> Optional[memoryview]:
+        """What is missing of the large body that is coming, if one is."""
+        if self._large is None:
+            buffer = self._buffer
+            if len(buffer) < HEADER.size:
+                return None
+            length, kind, seq = HEADER.unpack_from(buffer)
+            come = len(buffer) - HEADER.size
+            if kind != OUTPUTS or not _LARGE <= length <= self._limit or come >= length:
+                return None
+            self._large, self._seq, self._filled = self._reused.view(length), seq, come
+            with memoryview(buffer) as view:
+                self._large[:come] = view[HEADER.size :]
+            buffer.clear()
+        return self._large[self._filled :]
+
+    def wrote(self, count: int) -> None:
+        """So many bytes were written into `room`."""
+        self._filled += count
 
     @property
     def empty(self) -> bool:
         """Whether the stream may end here: nothing of a frame is left over."""
-        return not self._buffer
+        return not self._buffer and self._large is None
 
-    def next_frame(self) -> Optional[Tuple[int, int, bytes]]:
+    def next_frame(self) -> Optional[Tuple[int, int, Item]]:
         """The next whole frame as (kind, seq, body), or None when more bytes are needed.
 
         Raises WireError when the peer broke the protocol; the stream is of no use then.
         """
+        large = self._large
+        if large is not None:
+            if self._filled < len(large):
+                return None
+            self._large = None
+            return OUTPUTS, self._seq, large
         buffer = self._buffer
         while len(buffer) >= HEADER.size:
             length, kind, seq = HEADER.unpack_from(buffer)
@@ -128,7 +199,7 @@ class Decoder:
                 return kind, seq, body
         return None
 
-    def __iter__(self) -> Iterator[Tuple[int, int, bytes]]:
+    def __iter__(self) -> Iterator[Tuple[int, int, Item]]:
         while True:
             found = self.next_frame()
             if found is None:
@@ -204,13 +275,13 @@ def outputs_frame(first: int, attempt: int, outputs: Sequence[Tuple[int, Buffer]
     return frame(OUTPUTS, body)
 
 
-def decode_outputs(body: bytes) -> Tuple[int, int, List[Tuple[int, Item]]]:
+def decode_outputs(body: Item) -> Tuple[int, int, List[Tuple[int, Item]]]:
     """The body of an OUTPUTS frame: (first, attempt, [(status, item)]); items that are large are views of `body`."""
     first, attempt, outputs = read_outputs(body)
     return first, attempt, list(outputs)
 
 
-def read_outputs(body: bytes) -> Tuple[int, int, Outputs]:
+def read_outputs(body: Item) -> Tuple[int, int, Outputs]:
     """The body of an OUTPUTS frame, checked, its items not yet cut apart: (first, attempt, outputs)."""
     if len(body) > BATCH.size:
         # Numbers, and nothing else: their ends need not be added up.
@@ -223,7 +294,7 @@ def read_outputs(body: bytes) -> Tuple[int, int, Outputs]:
         ):
             return first, attempt, Outputs(body, bytes(count), range(start, len(body) + 1, size))
     first, attempt, count, ends = _batch("OUTPUTS", body, 5)
-    statuses = body[16 + 4 * count : 16 + 5 * count]
+    statuses = bytes(body[16 + 4 * count : 16 + 5 * count])
     if count and max(statuses) > FAILURE:
         raise _malformed("OUTPUTS", "unknown status")
     return first, attempt, Outputs(body, statuses, ends)
@@ -234,7 +305,7 @@ class Outputs:
 
     __slots__ = ("_body", "_ends", "_statuses")
 
-    def __init__(self, body: bytes, statuses: bytes, ends: Sequence[int]) -> None:
+    def __init__(self, body: Item, statuses: bytes, ends: Sequence[int]) -> None:
         self._body = body
         self._statuses = statuses
         self._ends = ends
@@ -271,7 +342,7 @@ class Outputs:
         return Outputs(self._body, self._statuses[count:], self._ends[count:])
 
 
-def _batch(what: str, body: bytes, per_item: int) -> Tuple[int, int, int, List[int]]:
+def _batch(what: str, body: Item, per_item: int) -> Tuple[int, int, int, List[int]]:
     """The fixed part of a batch and where its items begin and end, all checked."""
     if len(body) < BATCH.size:
         raise _malformed(what, "shorter than its fixed part")
@@ -290,15 +361,14 @@ def _batch(what: str, body: bytes, per_item: int) -> Tuple[int, int, int, List[i
     return first, attempt, count, ends
 
 
-def _slices(body: bytes, count: int, ends: Sequence[int]) -> List[Item]:
-    if len(body) < _VIEW_FROM:
-        return [body[start:end] for start, end in zip(ends, ends[1:])]
-    if len(body) > _VIEW_FROM * count:
+def _slices(body: Item, count: int, ends: Sequence[int]) -> List[Item]:
+    if len(body) > _VIEW_FROM * max(count, 1):
         view = memoryview(body)
         return [
-            body[start:end] if end - start < _VIEW_FROM else view[start:end]
+            bytes(view[start:end]) if end - start < _VIEW_FROM else view[start:end]
             for start, end in zip(ends, ends[1:])
         ]
+    body = bytes(body)
     return [body[start:end] for start, end in zip(ends, ends[1:])]
 
 

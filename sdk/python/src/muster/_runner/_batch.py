@@ -17,13 +17,14 @@ _NUMBERS_FROM = 8
 class Batch:
     """Inputs `first .. first + count`: as `numbers`, if all are, else input n is `view[ends[n] : ends[n + 1]]`."""
 
-    def __init__(self, body: bytes, is_pickle: bool) -> None:
+    def __init__(self, body: _wire.Item, is_pickle: bool) -> None:
         self.first, _, self.count = _wire.BATCH.unpack_from(body)
         self.numbers: Optional[List[Any]] = None
         self.ends: List[int] = []
-        self.view: Any = body
+        # JSON is read from bytes.
+        self.view: Any = body if is_pickle else bytes(body)
         start = _wire.BATCH.size + 4 * self.count
-        lengths = body[_wire.BATCH.size : start]
+        lengths = bytes(body[_wire.BATCH.size : start])
         if is_pickle and self.count >= _NUMBERS_FROM and lengths == _numbers.LENGTH * self.count:
             self.numbers = _numbers.unpack(memoryview(body)[start:], self.count)
         if self.numbers is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import mmap
 import os
@@ -10,7 +11,7 @@ import sys
 from contextlib import suppress
 from typing import List, Optional, Tuple
 
-from .._wire import HEADER, HELLO, MAX_FRAME, RECORD, RESULTS, Buffer
+from .._wire import HEADER, HELLO, INPUTS, MAX_FRAME, RECORD, RESULTS, Buffer, Item, Reused
 
 PAGE_BYTES = 1 << 20
 PENDING = 4096
@@ -18,6 +19,8 @@ PENDING = 4096
 READ_SEQ = 0
 STATE_SEQ, INDEX, OUT_START, ERR_START, RUNNING = 8, 9, 10, 11, 12
 PENDING_EPOCH, PENDING_LEN = 13, 14
+_LARGE = 1 << 20
+"""Batches of so many bytes are read into memory that is used again."""
 
 _HIGH = 500
 """Descriptors of ours are moved to this number or above, out of the way of code that closes 3 to 255."""
@@ -40,9 +43,10 @@ class Channel:
     def __init__(self, channel: int, page: int) -> None:
         self._fd = move_high(channel)
         os.set_blocking(self._fd, True)
-        self._reader = open(self._fd, "rb", buffering=1 << 18, closefd=False)  # noqa: SIM115
+        self._reader = io.BufferedReader(io.FileIO(self._fd, "rb", closefd=False), 1 << 18)
         self.page = mmap.mmap(page, PAGE_BYTES)
         os.close(page)
+        self._reused = Reused()
         self.view = memoryview(self.page)
         self.words = self.view[:PENDING].cast("Q")
         # A forked child must not be able to speak for its parent.
@@ -58,14 +62,17 @@ class Channel:
         body = json.dumps({"role": "python", "version": 1, "python": python}).encode()
         self._write([HEADER.pack(len(body), HELLO, 0), body])
 
-    def next_frame(self) -> Optional[Tuple[int, bytes]]:
-        """The next frame as (kind, body); None at the end of the channel."""
+    def next_frame(self) -> Optional[Tuple[int, Item]]:
+        """The next frame as (kind, body); None at the end of the channel. A large batch is a view."""
         head = self._reader.read(HEADER.size)
         if len(head) < HEADER.size:
             return None
         length, kind, _ = HEADER.unpack(head)
         if length > MAX_FRAME:
             return None
+        if kind == INPUTS and length >= _LARGE:
+            room = self._reused.view(length)
+            return (kind, room) if self._reader.readinto(room) == length else None
         body = self._reader.read(length)
         return (kind, body) if len(body) == length else None
 

@@ -29,11 +29,13 @@ def serve(channel: Channel) -> None:
             break
         kind, body = frame
         if kind == _wire.SPEC:
-            runner.spec = json.loads(body)
+            runner.spec = json.loads(bytes(body))
         elif kind == _wire.FUNCTION:
-            runner.body = body
+            runner.body = bytes(body)
         elif kind == _wire.INPUTS:
             runner.run(body)
+            # The next batch may lie where this one does.
+            del body, frame
     runner.streams.flush()
     runner.library.flush()
     os._exit(0)
@@ -55,7 +57,7 @@ class _Runner:
         self._forked: List[bool] = []
         os.register_at_fork(after_in_child=lambda: self._forked.append(True))
 
-    def run(self, body: bytes) -> None:
+    def run(self, body: _wire.Item) -> None:
         """Runs one batch."""
         first, attempt, count = _wire.BATCH.unpack_from(body)
         self.streams.check_descriptors()
