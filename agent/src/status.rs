@@ -5,6 +5,15 @@ use tokio::sync::watch;
 
 use crate::settings::Settings;
 
+/// What a claim found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// A warm worker.
+    Warm,
+    /// None; one had to be started, or was being started.
+    Cold,
+}
+
 /// A cheap handle to the host's status.
 #[derive(Debug, Clone)]
 pub struct Board {
@@ -30,6 +39,8 @@ impl Board {
             free_ram_bytes: ram_bytes,
             workers: 0,
             warm: 0,
+            warm_claims: 0,
+            cold_claims: 0,
             draining: false,
             pull,
             images: Vec::new(),
@@ -54,6 +65,14 @@ impl Board {
     /// How many warm workers there are.
     pub fn warm(&self, warm: u32) {
         self.change(|status| status.warm = warm);
+    }
+
+    /// A call claimed a worker.
+    pub fn claimed(&self, found: Found) {
+        self.change(|status| match found {
+            Found::Warm => status.warm_claims += 1,
+            Found::Cold => status.cold_claims += 1,
+        });
     }
 
     /// Which images are there.

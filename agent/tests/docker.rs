@@ -252,6 +252,22 @@ async fn warm_workers_are_kept_and_never_used_twice() {
 }
 
 #[tokio::test]
+async fn claims_that_found_a_warm_worker_are_counted() {
+    let host = Host::open(|settings| settings.warm = 1).await;
+    drop(host.claim(0.5, 64 * MIB).await.expect("a worker"));
+    host.containers.run();
+    let mut status = host.board.watch();
+    let images = status.borrow_and_update().images.iter().filter(|i| i.python.is_some()).count();
+    let warm = |status: &muster_wire::message::HostStatus| status.warm as usize >= images;
+    let filled = tokio::time::timeout(SOON, status.wait_for(warm)).await;
+    filled.expect("the pool is filled").expect("the board lives");
+    drop(host.claim(0.5, 64 * MIB).await.expect("a worker"));
+    let claims = status.borrow().clone();
+    assert_eq!((claims.warm_claims, claims.cold_claims), (1, 1));
+    host.close().await;
+}
+
+#[tokio::test]
 async fn what_an_earlier_agent_left_is_removed_and_what_others_own_is_not() {
     let state = tempfile::tempdir().expect("a directory");
     let mut settings = common::settings(state.path());

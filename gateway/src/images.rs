@@ -78,6 +78,8 @@ mod tests {
             free_ram_bytes: 1,
             workers: 0,
             warm: 0,
+            warm_claims: 0,
+            cold_claims: 0,
             draining: false,
             pull: false,
             images: images

@@ -8,13 +8,13 @@
 //!                       ┌───────────── claim ─────────────┐
 //!   image known? ──▶ room (queue) ──▶ warm worker or start ──▶ limits into its cgroup ──▶ Worker
 //!                                           ▲                                              │ stop, drop
-//!              refill when quiet ───────────┘        kill ◀── SIGTERM, grace ◀─────────────┘
+//!         refill as [`policy`] says ────────┘        kill ◀── SIGTERM, grace ◀─────────────┘
 //!                                                     └▶ dead: room back ──▶ removed ──▶ name, uid, folder free
 //! ```
 //!
-//! Who owns what: [`rooms`] the host's cores and memory, [`pool`] the warm workers and the claims that wait for them, [`names`]
-//! which workers are alive. [`profile`] says, purely, what a container looks like. A [`Worker`] is its call's alone, and is
-//! never used again. Warm workers hold no room: they import the runner and wait.
+//! Who owns what: [`rooms`] the host's cores and memory, [`pool`] the warm workers and the claims that wait for them,
+//! [`names`] which workers are alive. [`policy`] decides, purely, how many warm workers there are. [`profile`] says, purely,
+//! what a container looks like. A [`Worker`] is its call's alone, and is never used again. Warm workers hold no room: they import the runner and wait.
 //!
 //! When parts fail: a container does not start: its claim gets the error, what was made is removed. A claim is dropped: its
 //! place or room goes to the next; its start becomes a warm worker. The engine does not answer: claims fail with its error;
@@ -27,9 +27,11 @@
 pub mod cgroup;
 mod error;
 mod images;
+mod memory;
 mod names;
 mod network;
 mod open_files;
+mod policy;
 mod pool;
 mod process;
 pub mod profile;
@@ -67,8 +69,8 @@ use profile::Profile;
 use quiet::Quiet;
 use rooms::say;
 
-/// The pool is looked at this often even when nothing happens, for its age.
-const REFILL: Duration = Duration::from_secs(5);
+/// The pool is looked at this often even when nothing happens, for its age and the host's memory.
+const REFILL: Duration = Duration::from_secs(1);
 /// Removals at once: more would only keep the engine from starting.
 const REMOVALS: usize = 2;
 /// How long the removals of a stop may take together.
@@ -129,7 +131,7 @@ impl Containers {
                 open_files::allowed(settings.docker_host.as_deref()),
             ),
             quiet: Quiet::default(),
-            starts: Semaphore::new(settings.cpus.len().max(2)),
+            starts: Semaphore::new(settings.cpus.len() * policy::STARTS_PER_CORE),
             removals: Semaphore::new(REMOVALS),
             state_dir: settings.state_dir.clone(),
             host_name: settings.host_name.clone(),

@@ -2,8 +2,8 @@
 //! start is begun for it; whichever start of that kind ends first serves the claim that waits longest. A start whose claim went
 //! away becomes a warm worker, so nothing is begun in vain and a dropped claim has nothing to undo.
 //!
-//! Kinds that were used lately, and the default images, are refilled one worker at a time when no claims are being made;
-//! the others age out.
+//! How many are kept, which are started next and which go is decided by [`super::policy`]; one task, `refill`, asks it whenever
+//! a claim, a start, the free cores or the timer change something, and carries it out.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -15,13 +15,12 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::images::Images;
+use super::memory;
+use super::policy::{self, Cores, Demand, Memory, Policy};
 use super::start::{StartError, start};
 use super::worker::Worker;
 use super::{REFILL, Site};
-use crate::status::Board;
-
-/// After a start of a kind failed, the pool leaves it alone for this long; claims still try.
-const AFTER_FAILURE: Duration = Duration::from_secs(10);
+use crate::status::{Board, Found};
 
 /// What warm workers are alike in.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -56,7 +55,7 @@ struct Shelf {
     ready: VecDeque<Worker>,
     waiting: VecDeque<oneshot::Sender<Answer>>,
     starting: usize,
-    used: Instant,
+    demand: Demand,
     failed: Option<Instant>,
 }
 
@@ -66,7 +65,7 @@ impl Default for Shelf {
             ready: VecDeque::new(),
             waiting: VecDeque::new(),
             starting: 0,
-            used: Instant::now(),
+            demand: Demand::new(Instant::now()),
             failed: None,
         }
     }
@@ -75,8 +74,7 @@ impl Default for Shelf {
 impl Pool {
     /// An empty pool that keeps `target` workers of each kind in use, for `max_age` after the last use.
     pub fn new(site: Arc<Site>, board: Board, target: usize, max_age: Duration) -> Pool {
-        let shelves = Arc::new(Mutex::new(Shelves::default()));
-        Pool { site, board, target, max_age, shelves, changed: Arc::new(Notify::new()) }
+        Pool { site, board, target, max_age, shelves: Arc::default(), changed: Arc::default() }
     }
 
     /// A worker of this kind, at once when one is warm. `None` when the pool is closed.
@@ -87,12 +85,12 @@ impl Pool {
                 return None;
             }
             let shelf = shelves.kinds.entry(kind.clone()).or_default();
-            shelf.used = Instant::now();
+            shelf.demand.claimed(Instant::now(), self.max_age);
             while let Some(mut worker) = shelf.ready.pop_front() {
                 // One that died while it waited is dropped, and so removed.
                 if worker.container.is_alive() && worker.runner.exited().now_or_never().is_none() {
                     drop(shelves);
-                    self.publish();
+                    self.claimed(Found::Warm);
                     return Some(Ok(worker));
                 }
             }
@@ -104,7 +102,7 @@ impl Pool {
             }
             receiver
         };
-        self.publish();
+        self.claimed(Found::Cold);
         // A closed pool drops the senders.
         receiver.await.ok()
     }
@@ -120,50 +118,63 @@ impl Pool {
         self.publish();
     }
 
-    /// Keeps the shelves filled until the stop.
+    /// Keeps the shelves as the policy wants them, until the stop.
     pub async fn refill(self, images: Images) {
         let stop = self.site.tasks.token();
+        let mut policy = Policy::new(self.target, self.max_age);
+        let mut host = self.board.watch();
         loop {
-            self.age_out(&images);
-            while let Some(kind) = self.poorest(&images) {
-                // A claim may come at any time; this start is then as good for it as its own.
-                tokio::select! {
-                    biased;
-                    () = stop.cancelled() => return,
-                    () = self.site.quiet.wait(Duration::from_secs(60)) => {}
-                }
-                let done = {
-                    let mut shelves = self.lock();
-                    let shelf = shelves.kinds.entry(kind.clone()).or_default();
-                    self.begin(&kind, shelf)
-                };
-                tokio::select! {
-                    biased;
-                    () = stop.cancelled() => return,
-                    _ = done => {}
-                }
-            }
+            let cores = {
+                let status = host.borrow_and_update();
+                let (all, free, workers) =
+                    (status.cores, status.free_cores, status.workers as usize);
+                Cores { all, free, workers }
+            };
+            let memory = memory::look();
+            self.shed(&policy, &images, memory);
+            self.age_out(&policy, &images);
+            self.begin_refills(&mut policy, &images, cores, memory);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 () = self.changed.notified() => {}
+                // The board is there as long as its writers, of which we are one.
+                _ = host.changed() => {}
                 () = tokio::time::sleep(REFILL) => {}
             }
         }
     }
 
+    fn begin_refills(&self, policy: &mut Policy, images: &Images, cores: Cores, memory: Memory) {
+        let mut shelves = self.lock();
+        if shelves.closed {
+            return;
+        }
+        if self.target > 0 {
+            for kind in default_kinds(images) {
+                shelves.kinds.entry(kind).or_default();
+            }
+        }
+        let (kinds, seen) = shelves.seen(images);
+        for at in policy.refills(&seen, cores, memory, Instant::now()) {
+            if let Some(shelf) = shelves.kinds.get_mut(&kinds[at]) {
+                self.begin(&kinds[at], shelf);
+            }
+        }
+    }
+
     /// Begins a start whose worker goes to whoever waits longest, or on the shelf.
-    fn begin(&self, kind: &Kind, shelf: &mut Shelf) -> tokio::task::JoinHandle<()> {
+    fn begin(&self, kind: &Kind, shelf: &mut Shelf) {
         shelf.starting += 1;
         let (pool, kind) = (self.clone(), kind.clone());
         self.site.tasks.clone().spawn(async move {
             let answer = {
-                // Never closed. More starts at once than cores only make each of them slower.
+                // Never closed.
                 let _permit = pool.site.starts.acquire().await;
                 start(&pool.site, &kind.image, kind.mode).await
             };
             pool.shelve(&kind, answer);
-        })
+        });
     }
 
     fn shelve(&self, kind: &Kind, answer: Answer) {
@@ -185,7 +196,8 @@ impl Pool {
                     }
                 }
                 match rest.take() {
-                    Some(Ok(worker)) if !closed && shelf.ready.len() < self.target => {
+                    // Never more than a full shelf and a call's worth of claims that went away.
+                    Some(Ok(worker)) if !closed && shelf.ready.len() < self.target * 2 => {
                         shelf.ready.push_back(worker);
                     }
                     other => rest = other,
@@ -200,50 +212,46 @@ impl Pool {
         self.changed.notify_one();
     }
 
-    /// The kind that lacks most, if any lacks one and may be started now.
-    fn poorest(&self, images: &Images) -> Option<Kind> {
-        if self.target == 0 {
-            return None;
+    /// Where memory is scarce, gives up one warm worker.
+    fn shed(&self, policy: &Policy, images: &Images, memory: Memory) {
+        let dropped = {
+            let mut shelves = self.lock();
+            let (kinds, seen) = shelves.seen(images);
+            let poorest =
+                policy.shed(&seen, memory).and_then(|at| shelves.kinds.get_mut(&kinds[at]));
+            poorest.and_then(|shelf| shelf.ready.pop_front())
+        };
+        if let Some(worker) = dropped {
+            tracing::info!(
+                worker = worker.container.name(),
+                "memory is scarce: warm worker dropped"
+            );
+            drop(worker);
+            self.publish();
         }
-        let mut shelves = self.lock();
-        if shelves.closed {
-            return None;
-        }
-        for kind in default_kinds(images) {
-            shelves.kinds.entry(kind).or_default();
-        }
-        shelves
-            .kinds
-            .iter()
-            .filter(|(_, shelf)| shelf.failed.is_none_or(|at| at.elapsed() > AFTER_FAILURE))
-            .map(|(kind, shelf)| (shelf.ready.len() + shelf.starting, kind))
-            .filter(|(there, _)| *there < self.target)
-            .min_by_key(|(there, _)| *there)
-            .map(|(_, kind)| kind.clone())
     }
 
-    /// Forgets kinds that were not used for long, or whose image is gone.
-    fn age_out(&self, images: &Images) {
-        let list = images.list();
-        let defaults = default_kinds(images);
+    /// Forgets kinds that are not wanted any more.
+    fn age_out(&self, policy: &Policy, images: &Images) {
         let mut dropped = Vec::new();
         {
             let mut shelves = self.lock();
-            shelves.kinds.retain(|kind, shelf| {
-                let there = list.iter().any(|image| image.id == kind.image);
-                let fresh = shelf.used.elapsed() < self.max_age || defaults.contains(kind);
-                let busy = shelf.starting > 0 || !shelf.waiting.is_empty();
-                if !(there && fresh || busy) {
-                    dropped.extend(shelf.ready.drain(..));
-                    return false;
+            let (kinds, seen) = shelves.seen(images);
+            for (kind, shelf) in kinds.into_iter().zip(seen) {
+                if policy.is_over(&shelf, Instant::now()) {
+                    dropped.extend(shelves.kinds.remove(&kind));
                 }
-                true
-            });
+            }
         }
         if !dropped.is_empty() {
             drop(dropped);
             self.publish();
         }
+    }
+
+    fn claimed(&self, found: Found) {
+        self.board.claimed(found);
+        self.publish();
     }
 
     fn publish(&self) {
@@ -253,6 +261,27 @@ impl Pool {
 
     fn lock(&self) -> MutexGuard<'_, Shelves> {
         self.shelves.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Shelves {
+    /// What the policy is to know of each kind.
+    fn seen(&self, images: &Images) -> (Vec<Kind>, Vec<policy::Shelf>) {
+        let list = images.list();
+        let defaults = default_kinds(images);
+        let see = |(kind, shelf): (&Kind, &Shelf)| {
+            let seen = policy::Shelf {
+                demand: shelf.demand,
+                default: defaults.contains(kind),
+                there: list.iter().any(|image| image.id == kind.image),
+                ready: shelf.ready.len(),
+                starting: shelf.starting,
+                waiting: shelf.waiting.iter().filter(|waiter| !waiter.is_closed()).count(),
+                failed: shelf.failed,
+            };
+            (kind.clone(), seen)
+        };
+        self.kinds.iter().map(see).unzip()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Whether claims are being made: what can wait (refilling the pool, removing dead containers) waits until they are not,
+//! Whether claims are being made: what can wait (removing dead containers) waits until they are not,
 //! because the engine's work competes with the functions for the same cores.
 
 use std::sync::atomic::{AtomicUsize, Ordering};

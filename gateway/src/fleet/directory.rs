@@ -44,6 +44,9 @@ impl Directory {
     pub fn set(&self, link: LinkId, status: HostStatus) -> bool {
         let mut shared = self.lock();
         let known = shared.hosts.get(&link);
+        if let Some(before) = known {
+            count_claims(before, &status);
+        }
         let looks = known.is_none_or(|before| !alike(before, &status));
         let draining = known.is_none_or(|before| before.draining != status.draining);
         if looks {
@@ -103,6 +106,18 @@ fn alike(a: &HostStatus, b: &HostStatus) -> bool {
     (a.cores, a.ram_bytes, a.pull) == (b.cores, b.ram_bytes, b.pull) && a.images == b.images
 }
 
+/// How many claims found a warm worker, over all hosts: an agent tells how many there were since it began.
+fn count_claims(before: &HostStatus, now: &HostStatus) {
+    let counts = [
+        ("warm", before.warm_claims, now.warm_claims),
+        ("cold", before.cold_claims, now.cold_claims),
+    ];
+    for (found, before, now) in counts {
+        metrics::counter!("muster_worker_claims_total", "found" => found)
+            .increment(now.saturating_sub(before));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +133,8 @@ mod tests {
             free_ram_bytes: 1 << 30,
             workers: 0,
             warm: 0,
+            warm_claims: 0,
+            cold_claims: 0,
             draining: false,
             pull: false,
             images: vec![Image { name: "x".into(), python: None }],

@@ -146,6 +146,8 @@ async fn report(host: Arc<Host>, out: mpsc::Sender<Frame>) {
         free_ram_bytes: 16 << 30,
         workers: 0,
         warm: 0,
+        warm_claims: 0,
+        cold_claims: 0,
         draining: false,
         pull: false,
         images: vec![Image { name: "muster/python:3.11".into(), python: Some("3.11".into()) }],

@@ -121,6 +121,12 @@ pub struct HostStatus {
     pub workers: u32,
     /// Warm workers.
     pub warm: u32,
+    /// Workers that calls have claimed since the agent began and that were warm.
+    #[serde(default)]
+    pub warm_claims: u64,
+    /// Those that had to be started first.
+    #[serde(default)]
+    pub cold_claims: u64,
     /// Takes nothing new.
     #[serde(default)]
     pub draining: bool,
