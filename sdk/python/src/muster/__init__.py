@@ -10,8 +10,9 @@
 `remote_parallel_map` sends the function and its inputs to a gateway, which spreads them over hosts; prints and
 outputs stream back as they are produced. How the package is built, from the top:
 
-- `_map` is `remote_parallel_map`: arguments in, list, generator or `Call` out.
-- `_session` owns one call while its client is there: `_upload` reads the user's iterable, `_stream` the events.
+- `_map` is `remote_parallel_map`: arguments in, list, generator or `Call` out. `_plan` is a call before it is sent.
+- `_session` owns one call while its client is there: `_upload` reads the user's iterable, `_stream` the events,
+  `_collect` and `_ordered` take the outputs.
 - `_call` is the handle of a call, attached from anywhere.
 - `_prints`, `_spinner` write to the user's terminal; `_outcome` turns items into values and errors.
 - `_http`, `_config` reach the gateway. `_wire`, `_payload` are the protocol and the pickles; neither does I/O.

@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._errors import TransportError
 from ._outcome import Loader
 from ._stream import NOTICE_SECONDS
 from ._wire import Outputs
+
+if TYPE_CHECKING:
+    from ._session import Session
 
 _MISSING: Any = object()
 
@@ -78,12 +81,16 @@ class Queued:
         self._finished = False
         self._abandoned = False
 
+    def follow(self, session: Session) -> None:
+        """Take the outputs of this session, which has not begun."""
+        self.touch = session.touch
+
     def add(self, loader: Loader, first: int, attempt: int, outputs: Outputs) -> bool:
         """Take outputs; waits while the consumer is far behind."""
         size = outputs.item_bytes
         while True:
             with self._changed:
-                if self._abandoned:
+                if self._abandoned or self._finished:
                     return False
                 if not self._batches or (self._bytes < AHEAD_BYTES and self._count < AHEAD_COUNT):
                     self._batches.append((loader, first, attempt, outputs))
@@ -111,6 +118,10 @@ class Queued:
     def empty(self) -> bool:
         """Whether the consumer would have to wait."""
         return not self._batches and not self._finished
+
+    def missing(self) -> int | None:
+        """Once finished: an input whose output is waited for in vain, as far as that can be known here."""
+        return None
 
     def batches(self) -> Iterator[tuple[int, list[Any], list[int]]]:
         """(first index, values, positions of failures), as they arrive, to the end."""

@@ -1,13 +1,14 @@
-"""`generator=True`: outputs as they arrive; closing or dropping the generator cancels the call."""
+"""`generator=True`: outputs as they are handed on; closing or dropping the generator cancels the call."""
 
 from __future__ import annotations
 
 import atexit
 import weakref
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 from ._collect import Queued
+from ._errors import TransportError
 from ._session import Session
 
 _running: weakref.WeakSet[Session] = weakref.WeakSet()
@@ -15,8 +16,6 @@ _running: weakref.WeakSet[Session] = weakref.WeakSet()
 
 def generate(session: Session, queued: Queued) -> Generator[Any, None, None]:
     """A generator of the outputs of a session that has started."""
-    queued.touch = session.touch
-    _running.add(session)
     outputs = _outputs(session, queued)
     # A generator that was never started runs no `finally` when it is closed or dropped: so it is started here.
     next(outputs)
@@ -29,25 +28,46 @@ def nothing() -> Generator[Any, None, None]:
 
 
 def _outputs(session: Session, queued: Queued) -> Generator[Any, None, None]:
-    keep = session.options.return_exceptions
+    watch(session)
     try:
         yield None  # for `generate`
-        for _first, values, failed in queued.batches():
-            session.display.pause()
-            if failed and not keep:
-                yield from values[: failed[0]]
-                raise values[failed[0]]
+        for values, failure in parts(session, queued):
             yield from values
-            if queued.empty():
-                session.display.resume()
-        error = session.verdict
-        if error is not None:
-            raise error
+            if failure is not None:
+                raise failure
     finally:
-        _running.discard(session)
-        queued.abandon()
-        # Cancels the call, unless it has ended.
-        session.fail(GeneratorExit("the generator was closed"))
+        end(session, queued)
+
+
+def parts(session: Session, queued: Queued) -> Iterator[tuple[list[Any], BaseException | None]]:
+    """Outputs that came together, to the end; the failure is to be raised after them, and is the last."""
+    keep = session.options.return_exceptions
+    for _first, values, failed in queued.batches():
+        session.display.pause()
+        if failed and not keep:
+            yield values[: failed[0]], values[failed[0]]
+            return
+        yield values, None
+        if queued.empty():
+            session.display.resume()
+    error: BaseException | None = session.verdict
+    missing = queued.missing()
+    if error is None and missing is not None:
+        error = TransportError(f"the gateway ended the call without the output of input {missing}")
+    if error is not None:
+        yield [], error
+
+
+def end(session: Session, queued: Queued) -> None:
+    """Nobody consumes any more: cancels the call, unless it has ended. May take seconds."""
+    _running.discard(session)
+    queued.abandon()
+    session.fail(GeneratorExit("the generator was closed"))
+
+
+def watch(session: Session) -> None:
+    """Cancel the session's call at the end of the program, if it still runs then."""
+    _running.add(session)
 
 
 @atexit.register

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
-from typing import TYPE_CHECKING, Any, Literal, Optional, TypeVar, overload
+from collections.abc import Callable, Generator, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, Optional, TypeVar, Union, overload
 
-from . import _payload
-from ._config import resolve
-from ._display import Display
-from ._errors import CallError, CallFailed, UsageTypeError
-from ._options import Env, options
+from ._options import Env
+from ._plan import Plan
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from ._call import Call
+    from ._plan import More
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+Arguments = Union[tuple[Any, ...], list[Any], Mapping[str, Any]]
+"""An input with `unpack=True`."""
 
 
 @overload
@@ -29,14 +31,9 @@ def remote_parallel_map(
     generator: Literal[False] = False,
     max_parallelism: Optional[int] = None,
     *,
-    image: Optional[str] = None,
-    env: Env = None,
-    timeout: Optional[float] = None,
-    retries: int = 0,
-    return_exceptions: bool = False,
-    name: Optional[str] = None,
-    url: Optional[str] = None,
-    token: Optional[str] = None,
+    unpack: Literal[False] = False,
+    ordered: Literal[False] = False,
+    **more: Unpack[More],
 ) -> list[Out]: ...
 
 
@@ -51,14 +48,9 @@ def remote_parallel_map(
     *,
     generator: Literal[True],
     max_parallelism: Optional[int] = None,
-    image: Optional[str] = None,
-    env: Env = None,
-    timeout: Optional[float] = None,
-    retries: int = 0,
-    return_exceptions: bool = False,
-    name: Optional[str] = None,
-    url: Optional[str] = None,
-    token: Optional[str] = None,
+    unpack: Literal[False] = False,
+    ordered: bool = False,
+    **more: Unpack[More],
 ) -> Generator[Out, None, None]: ...
 
 
@@ -73,14 +65,9 @@ def remote_parallel_map(
     spinner: bool = True,
     generator: Literal[False] = False,
     max_parallelism: Optional[int] = None,
-    image: Optional[str] = None,
-    env: Env = None,
-    timeout: Optional[float] = None,
-    retries: int = 0,
-    return_exceptions: bool = False,
-    name: Optional[str] = None,
-    url: Optional[str] = None,
-    token: Optional[str] = None,
+    unpack: Literal[False] = False,
+    ordered: Literal[False] = False,
+    **more: Unpack[More],
 ) -> Call: ...
 
 
@@ -95,19 +82,82 @@ def remote_parallel_map(
     generator: bool = False,
     max_parallelism: Optional[int] = None,
     *,
-    image: Optional[str] = None,
-    env: Env = None,
-    timeout: Optional[float] = None,
-    retries: int = 0,
-    return_exceptions: bool = False,
-    name: Optional[str] = None,
-    url: Optional[str] = None,
-    token: Optional[str] = None,
+    unpack: Literal[False] = False,
+    ordered: bool = False,
+    **more: Unpack[More],
+) -> Any: ...
+
+
+@overload
+def remote_parallel_map(
+    function_: Callable[..., Out],
+    inputs: Iterable[Arguments],
+    func_cpu: float = 1,
+    func_ram: float = 4,
+    background: Literal[False] = False,
+    spinner: bool = True,
+    generator: Literal[False] = False,
+    max_parallelism: Optional[int] = None,
+    *,
+    unpack: Literal[True],
+    ordered: Literal[False] = False,
+    **more: Unpack[More],
+) -> list[Out]: ...
+
+
+@overload
+def remote_parallel_map(
+    function_: Callable[..., Out],
+    inputs: Iterable[Arguments],
+    func_cpu: float = 1,
+    func_ram: float = 4,
+    background: Literal[False] = False,
+    spinner: bool = True,
+    *,
+    generator: Literal[True],
+    max_parallelism: Optional[int] = None,
+    unpack: Literal[True],
+    ordered: bool = False,
+    **more: Unpack[More],
+) -> Generator[Out, None, None]: ...
+
+
+@overload
+def remote_parallel_map(
+    function_: Callable[..., Out],
+    inputs: Iterable[Arguments],
+    func_cpu: float = 1,
+    func_ram: float = 4,
+    *,
+    background: Literal[True],
+    spinner: bool = True,
+    generator: Literal[False] = False,
+    max_parallelism: Optional[int] = None,
+    unpack: Literal[True],
+    ordered: Literal[False] = False,
+    **more: Unpack[More],
+) -> Call: ...
+
+
+@overload
+def remote_parallel_map(
+    function_: Callable[..., Out],
+    inputs: Iterable[Arguments],
+    func_cpu: float = 1,
+    func_ram: float = 4,
+    background: bool = False,
+    spinner: bool = True,
+    generator: bool = False,
+    max_parallelism: Optional[int] = None,
+    *,
+    unpack: Literal[True],
+    ordered: bool = False,
+    **more: Unpack[More],
 ) -> Any: ...
 
 
 def remote_parallel_map(
-    function_: Callable[[Any], Any],
+    function_: Callable[..., Any],
     inputs: Iterable[Any],
     func_cpu: float = 1,
     func_ram: float = 4,
@@ -116,6 +166,8 @@ def remote_parallel_map(
     generator: bool = False,
     max_parallelism: Optional[int] = None,
     *,
+    unpack: bool = False,
+    ordered: bool = False,
     image: Optional[str] = None,
     env: Env = None,
     timeout: Optional[float] = None,
@@ -143,6 +195,11 @@ def remote_parallel_map(
         generator: return a generator at once, which yields outputs as they are produced, in that order.
             Closing or dropping it cancels the call. Inputs that are not a plain container (list, tuple, range, set,
             dict, ...) are then iterated in another thread.
+        unpack: spread each input over the function's parameters: a tuple or list is its positional arguments, a mapping
+            its keyword arguments. Anything else is a `TypeError` that names the input.
+        ordered: the generator yields outputs in input order, and raises what an input raised in its turn. Outputs that
+            come before their turn are held, and inputs wait once they are a window ahead of the oldest one whose
+            output is missing: as many as make 32 MiB of outputs, at least 4,000 and at most 100,000.
         max_parallelism: how many inputs run at the same time at most, over all hosts.
         image: the containers' image; by default one with this Python version.
         env: environment variables for the function: a mapping, or names to forward from here.
@@ -161,76 +218,31 @@ def remote_parallel_map(
         otherwise (`WorkerDied`, `OutOfMemory`, `InputTimeout`, ...), with the other inputs' outputs by index in
         `.outputs`; `TypeError` or `ValueError` for a wrong argument; `PicklingError`; `TransportError`; `ApiError`.
     """
-    _payload.check_callable(function_)
-    checked = options(
+    plan = Plan(
         function_,
+        inputs,
         func_cpu=func_cpu,
         func_ram=func_ram,
-        max_parallelism=max_parallelism,
         background=background,
+        spinner=spinner,
         generator=generator,
+        max_parallelism=max_parallelism,
+        unpack=unpack,
+        ordered=ordered,
         image=image,
         env=env,
         timeout=timeout,
         retries=retries,
         return_exceptions=return_exceptions,
         name=name,
+        url=url,
+        token=token,
     )
-    if not hasattr(type(inputs), "__iter__") and not hasattr(type(inputs), "__getitem__"):
-        raise UsageTypeError(f"inputs must be an iterable, not {type(inputs).__name__}")
-    from ._collect import Listed, Queued
-    from ._session import Session
-    from ._upload import Inputs
-
-    reader = Inputs(inputs)
-    if reader.known_empty and not background:
-        if not generator:
-            return []
-        from ._generate import nothing
-
-        return nothing()
-    endpoint = resolve(url, token)
-    function = _payload.dump_function(function_)
-    if generator:
-        queued = Queued()
-        session = Session(endpoint, checked, function, _display(function_, spinner), queued)
-        from ._generate import generate, nothing
-
-        return generate(session, queued) if _guarded(session, session.start, reader) else nothing()
     if background:
-        from ._call import Call
+        return plan.call()
+    if not generator:
+        return plan.outputs()
+    from ._generate import generate, nothing
 
-        session = Session(endpoint, checked, function, Display(None), Queued())
-        call_id = _guarded(session, session.upload, reader)
-        return Call(call_id, url=endpoint.url, token=endpoint.token)
-    listed = Listed(return_exceptions=checked.return_exceptions)
-    session = Session(endpoint, checked, function, _display(function_, spinner), listed)
-    if not _guarded(session, session.run, reader):
-        return []
-    failure, verdict = listed.failure, session.verdict
-    if failure is None:
-        failure = verdict
-    if failure is None and session.stopped_early:
-        failure = CallFailed("an input failed, but which one was not told", call_id=session.call_id)
-    if failure is None:
-        return listed.values(session.queue.count)
-    if isinstance(failure, CallError):
-        failure.outputs = listed.returned()
-    raise failure
-
-
-def _guarded(session: Any, step: Callable[[Any], Any], inputs: Any) -> Any:
-    """Run one step of a session; whatever interrupts it cancels the call, and comes out as it is."""
-    try:
-        return step(inputs)
-    except BaseException as error:
-        session.fail(error)
-        raise
-
-
-def _display(function: Any, spinner: bool) -> Display:
-    if not spinner:
-        return Display(None)
-    from ._spinner import spinner_for
-
-    return Display(spinner_for(function))
+    started = plan.start()
+    return nothing() if started is None else generate(*started)

@@ -22,6 +22,7 @@ class Options(NamedTuple):
 
     spec: dict[str, Any]
     return_exceptions: bool
+    ordered: bool
 
     def frame_body(self, more_inputs: bool) -> bytes:
         """The body of SPEC."""
@@ -37,6 +38,7 @@ def options(
     max_parallelism: Any,
     background: bool,
     generator: bool,
+    ordered: bool,
     image: Any,
     env: Any,
     timeout: Any,
@@ -47,12 +49,19 @@ def options(
     """The options of one call; `UsageTypeError` or `UsageValueError` names the argument that is wrong."""
     if background and generator:
         raise UsageValueError("background=True and generator=True exclude each other")
+    if ordered and not generator:
+        raise UsageValueError(
+            "ordered=True is for generators: add generator=True, or leave it out, since "
+            + ("a Call's results are" if background else "a list is")
+            + " in input order anyway"
+        )
     spec: dict[str, Any] = {
         "kind": "pickle",
         "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
         "cpu": _positive("func_cpu", func_cpu, "cores"),
         "ram": _positive("func_ram", func_ram, "GB"),
-        "on_error": "continue" if return_exceptions else "stop",
+        # In order, a failure waits for its turn, and the inputs before it for their ends.
+        "on_error": "continue" if return_exceptions or ordered else "stop",
         "name": _name(function, name),
     }
     if max_parallelism is not None:
@@ -68,7 +77,7 @@ def options(
         spec["retries"] = retries
     if background:
         spec["background"] = True
-    return Options(spec, bool(return_exceptions))
+    return Options(spec, bool(return_exceptions), bool(ordered))
 
 
 def _positive(what: str, value: Any, unit: str) -> float:

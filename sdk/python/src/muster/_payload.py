@@ -23,6 +23,7 @@ from ._exceptions import load_exception as load_exception
 from ._explain import explain
 from ._locate import is_local
 from ._modules import Modules
+from ._unpack import Unpack
 from ._wire import MAX_ITEM, Item
 
 _MAX_SOURCE = 1 << 20
@@ -38,18 +39,27 @@ _markers: Tuple[bytes, ...] = ()
 # Functions
 
 
-def check_callable(function: Callable[[Any], Any]) -> None:
-    """Raises TypeError unless `function` can be called with exactly one positional argument."""
+def check_callable(function: Callable[..., Any], unpack: bool = False) -> None:
+    """Raises TypeError unless `function` can be called with exactly one positional argument.
+
+    With `unpack` each input says what it is called with, so it need only be a callable whose value can be sent.
+    """
     if not callable(function):
-        raise UsageTypeError(f"{_named(function)} is not callable; pass a function of one argument")
+        raise UsageTypeError(
+            f"{_named(function)} is not callable; pass a function"
+            + ("" if unpack else " of one argument")
+        )
     called = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
     for kind, test in _NOT_VALUES:
         if test(function) or test(called):
+            given = "*x" if unpack else "x"
+            inside = f"asyncio.run(f({given}))" if "async" in kind else f"list(f({given}))"
             raise UsageTypeError(
                 f"{_named(function)} is {kind}; what calling it returns cannot be sent back."
-                " Wrap it in a function that returns a value"
-                + (": lambda x: asyncio.run(f(x))" if "async" in kind else ": lambda x: list(f(x))")
+                f" Wrap it in a function that returns a value: lambda {given}: {inside}"
             )
+    if unpack:
+        return
     try:
         signature = inspect.signature(function)
     except (ValueError, TypeError):
@@ -78,12 +88,14 @@ def _wrong_arguments(function: Any, signature: inspect.Signature) -> str:
         given = ", ".join(f"{keyword}=..." for keyword in keywords)
         return (
             f"{name} needs the keyword argument {keywords[0]!r}, but is called with one input alone;"
-            f" give it first: functools.partial(f, {given})"
+            f" give it first: functools.partial(f, {given}), or, if each input is a mapping of all arguments,"
+            " say unpack=True"
         )
     if len(positional) > 1:
         return (
             f"{name} needs {len(positional)} arguments, but is called with one, the input;"
-            " fix the others with functools.partial, or take one tuple: lambda pair: f(*pair)"
+            " fix the others with functools.partial, or, if each input is a tuple or a mapping of all arguments,"
+            " say unpack=True"
         )
     return f"{name} takes no argument, but is called with one, the input: add a parameter, even if it is not used"
 
@@ -93,16 +105,17 @@ def _named(value: Any) -> str:
     return name if isinstance(name, str) else f"an object of type {type(value).__qualname__}"
 
 
-def dump_function(function: Callable[[Any], Any]) -> bytes:
+def dump_function(function: Callable[..., Any], unpack: bool = False) -> bytes:
     """The body of FUNCTION: the pickled function, and the local modules it may need.
 
-    Raises PicklingError that names what stops it.
+    With `unpack` its one argument will hold all that the function is called with. Raises PicklingError that names what
+    stops it.
     """
     from ._picklers import dump_with_codes
 
     with _lock, _by_value():
         try:
-            pickled, codes = dump_with_codes(function)
+            pickled, codes = dump_with_codes(Unpack(function) if unpack else function)
         except Exception as error:
             raise PicklingError(explain(function, None, error)) from error
         archive = _modules.archive(codes)

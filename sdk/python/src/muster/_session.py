@@ -221,7 +221,11 @@ class Session:
             return not claimed
 
     def _large(self, begun: float) -> bool:
-        return self.queue.waiting_bytes >= SMALL_BYTES or time.monotonic() - begun > SMALL_SECONDS
+        return (
+            self.queue.waiting_bytes >= SMALL_BYTES
+            or self.queue.full
+            or time.monotonic() - begun > SMALL_SECONDS
+        )
 
     def _begin(self) -> bool:
         """Create the call with the inputs that are there; True if those are all."""

@@ -2,7 +2,8 @@
 
 The iterating thread pickles into a bounded queue and waits when it is full; the sending thread takes whatever is there
 whenever its connection is free. So an iterable is never held whole, and an input never waits unsent while the
-iterable blocks. Single numbers wait as they are, and are pickled many at once when they are taken.
+iterable blocks. Single numbers wait as they are, and are pickled many at once when they are taken. Outputs that are
+wanted in order set a `horizon`: inputs from that index on wait with the iterating thread (`_ordered`).
 
 One thread puts, one takes. Appending to and popping from a deque are atomic, so putting takes no lock unless the other
 side waits: a million small inputs would otherwise spend most of their time on it.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import sys
 import threading
 import time
 from collections import deque
@@ -20,6 +22,7 @@ from typing import Any, Union
 
 from . import _numbers, _payload
 from ._stream import NOTICE_SECONDS
+from ._unpack import spreadable
 from ._wire import Run, run_of
 
 # A call whose inputs are all there within this time and size goes out in one request.
@@ -51,6 +54,7 @@ class Queue:
         self._taken_bytes = 0
         self._put_count = 0
         self._taken_count = 0
+        self._horizon = sys.maxsize
         self.closed = False
         self.stopped = False
 
@@ -64,11 +68,22 @@ class Queue:
         """How many inputs were put, ever."""
         return self._put_count
 
+    @property
+    def full(self) -> bool:
+        """Whether `put` would wait."""
+        return self.waiting_bytes >= BUFFER_BYTES or self._put_count >= self._horizon
+
+    def set_horizon(self, index: int) -> None:
+        """Inputs from `index` on wait until it is set anew. One entry may reach past it."""
+        with self._changed:
+            self._horizon = index
+            self._changed.notify_all()
+
     def put(self, entry: Run | _Scalar) -> bool:
         """Add pickled inputs, or one scalar; waits while the queue is full. False if nobody wants any more."""
-        if self.waiting_bytes >= BUFFER_BYTES:
+        if self.waiting_bytes >= BUFFER_BYTES or self._put_count >= self._horizon:
             with self._changed:
-                while self.waiting_bytes >= BUFFER_BYTES and not self.stopped:
+                while self.full and not self.stopped:
                     self._changed.wait(NOTICE_SECONDS)
         if self.stopped:
             return False
@@ -141,10 +156,12 @@ class Queue:
 class Inputs:
     """The user's iterable, and how far it has been read. Used by one thread at a time."""
 
-    def __init__(self, iterable: Iterable[Any]) -> None:
+    def __init__(self, iterable: Iterable[Any], unpack: bool = False) -> None:
         self.plain = type(iterable) in _PLAIN
         self.known_empty = self.plain and not iterable
         self._iterator: Iterator[Any] = iter(iterable)
+        if unpack:
+            self._iterator = map(spreadable, self._iterator, itertools.count())
         self._index = 0
         self._entries = self._runs() if self.plain else self._singles()
 

@@ -1,0 +1,134 @@
+"""A call from its arguments to what is returned: checked, pickled, and run in one of three ways.
+
+Making a `Plan` checks everything that can be checked
+without the gateway; nothing is sent before one of `outputs`, `call` or `start` is called, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Optional, TypedDict
+
+from . import _payload
+from ._config import resolve
+from ._display import Display
+from ._errors import CallError, CallFailed, UsageTypeError
+from ._options import Env, options
+
+if TYPE_CHECKING:
+    from ._call import Call
+    from ._collect import Queued
+    from ._session import Session
+
+
+class More(TypedDict, total=False):
+    """Keyword arguments that have no part in the type of what is returned, for overloads."""
+
+    image: Optional[str]
+    env: Env
+    timeout: Optional[float]
+    retries: int
+    return_exceptions: bool
+    name: Optional[str]
+    url: Optional[str]
+    token: Optional[str]
+
+
+class Plan:
+    """One call that has not begun. See the module."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        inputs: Iterable[Any],
+        *,
+        spinner: bool,
+        unpack: bool,
+        url: Optional[str],
+        token: Optional[str],
+        **asked: Any,
+    ) -> None:
+        _payload.check_callable(function, unpack)
+        self._options = options(function, **asked)
+        if not hasattr(type(inputs), "__iter__") and not hasattr(type(inputs), "__getitem__"):
+            raise UsageTypeError(f"inputs must be an iterable, not {type(inputs).__name__}")
+        from ._upload import Inputs
+
+        self._inputs = Inputs(inputs, unpack)
+        self._function = function
+        self._spinner = spinner
+        self._nothing_to_do = self._inputs.known_empty and not asked["background"]
+        if not self._nothing_to_do:
+            self._endpoint = resolve(url, token)
+            self._pickled = _payload.dump_function(function, unpack)
+
+    def outputs(self) -> list[Any]:
+        """See the call to its end; the outputs in input order."""
+        from ._collect import Listed
+
+        if self._nothing_to_do:
+            return []
+        listed = Listed(return_exceptions=self._options.return_exceptions)
+        session = self._session(listed)
+        if not self._guarded(session, session.run):
+            return []
+        failure, verdict = listed.failure, session.verdict
+        if failure is None:
+            failure = verdict
+        if failure is None and session.stopped_early:
+            failure = CallFailed(
+                "an input failed, but which one was not told", call_id=session.call_id
+            )
+        if failure is None:
+            return listed.values(session.queue.count)
+        if isinstance(failure, CallError):
+            failure.outputs = listed.returned()
+        raise failure
+
+    def start(self) -> tuple[Session, Queued] | None:
+        """Create the call and go on in other threads: the session, and its outputs. None if there are no inputs."""
+        from ._collect import Queued
+        from ._ordered import Ordered
+
+        if self._nothing_to_do:
+            return None
+        queued = Ordered(self._options.return_exceptions) if self._options.ordered else Queued()
+        session = self._session(queued)
+        queued.follow(session)
+        return (session, queued) if self._guarded(session, session.start) else None
+
+    def call(self) -> Call:
+        """Create the call and upload everything."""
+        from ._call import Call
+        from ._collect import Queued
+
+        session = self._session(Queued(), Display(None))
+        call_id = self._guarded(session, session.upload)
+        return Call(call_id, url=self._endpoint.url, token=self._endpoint.token)
+
+    def _session(self, collector: Any, display: Display | None = None) -> Session:
+        from ._session import Session
+
+        return Session(
+            self._endpoint,
+            self._options,
+            self._pickled,
+            display or _display(self._function, self._spinner),
+            collector,
+        )
+
+    def _guarded(self, session: Session, step: Callable[[Any], Any]) -> Any:
+        """Run one step of a session; whatever interrupts it cancels the call, and comes out as it is."""
+        try:
+            return step(self._inputs)
+        except BaseException as error:
+            session.fail(error)
+            raise
+
+
+def _display(function: Any, spinner: bool) -> Display:
+    if not spinner:
+        return Display(None)
+    from ._spinner import spinner_for
+
+    return Display(spinner_for(function))

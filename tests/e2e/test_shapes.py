@@ -1,0 +1,74 @@
+"""The other shapes of a call: several arguments, and a generator in input order."""
+
+import time
+import traceback
+
+import pytest
+from harness import small_map, until
+
+
+def area(width, height=1, *, scale=1):
+    return width * height * scale
+
+
+def add(x, y):
+    raise ValueError(f"{x} and {y}")
+
+
+@pytest.mark.smoke
+def test_inputs_are_spread_over_the_functions_parameters(service):
+    inputs = [(2, 3), [4], {"width": 5, "scale": 10}]
+    assert small_map(area, inputs, unpack=True) == [6, 4, 50]
+    assert small_map(pow, ((2, x) for x in range(2000)), unpack=True) == [2**x for x in range(2000)]
+
+
+def test_prints_and_tracebacks_of_a_spread_function_are_its_own(service, capfd):
+    with pytest.raises(ValueError, match="1 and 2") as caught:
+        small_map(add, [(1, 2)], unpack=True)
+    remote = traceback.extract_tb(caught.value.__traceback__)[-1:]
+    assert [(frame.name, frame.line) for frame in remote] == [
+        ("add", 'raise ValueError(f"{x} and {y}")')
+    ]
+    assert "_unpack" not in "".join(traceback.format_exception(caught.value))
+    small_map(lambda x, y: print(x, y), [{"x": 1, "y": 2}], unpack=True)
+    assert capfd.readouterr().out == "1 2\n"
+
+
+@pytest.mark.smoke
+def test_an_ordered_generator_yields_in_input_order(service):
+    def run(x):
+        time.sleep(0.2 if x % 50 == 0 else 0)
+        return x
+
+    outputs = small_map(run, iter(range(300)), generator=True, ordered=True)
+    assert list(outputs) == list(range(300))
+
+
+@pytest.mark.deadline(120)
+def test_one_slow_input_before_100_000_quick_ones_holds_nothing_up_for_ever(service):
+    def run(x):
+        if x == 0:
+            time.sleep(5)
+        return x
+
+    outputs = small_map(run, (x for x in range(100_001)), generator=True, ordered=True)
+    for at, x in enumerate(outputs):
+        assert x == at
+    assert at == 100_000
+
+
+def test_an_ordered_generator_raises_in_its_turn_and_cancels(service):
+    known = {call["id"] for call in service.api.calls()}
+
+    def run(x):
+        if x == 1:
+            raise ValueError("one")
+        time.sleep(1 if x == 0 else 600)
+        return x
+
+    outputs = small_map(run, [0, 1, 2], generator=True, ordered=True)
+    assert next(outputs) == 0
+    with pytest.raises(ValueError, match="one"):
+        next(outputs)
+    (call,) = (call for call in service.api.calls() if call["id"] not in known)
+    until("it is over", lambda: service.api.call(call["id"])["state"] in ("cancelled", "failed"))
