@@ -1,8 +1,11 @@
-"""The other shapes of a call: several arguments, and a generator in input order."""
+"""The other shapes of a call: several arguments, a generator in input order, and coroutines."""
 
+import asyncio
+import itertools
 import time
 import traceback
 
+import muster.aio
 import pytest
 from harness import small_map, until
 
@@ -72,3 +75,59 @@ def test_an_ordered_generator_raises_in_its_turn_and_cancels(service):
         next(outputs)
     (call,) = (call for call in service.api.calls() if call["id"] not in known)
     until("it is over", lambda: service.api.call(call["id"])["state"] in ("cancelled", "failed"))
+
+
+def aio_map(function, inputs, **options):
+    return muster.aio.remote_parallel_map(function, inputs, func_ram=0.25, spinner=False, **options)
+
+
+@pytest.mark.smoke
+def test_coroutines_await_the_list_or_iterate_the_generator(service, capfd):
+    def run(x):
+        print("input", x)
+        return x * x
+
+    async def inputs():
+        for x in range(20):
+            await asyncio.sleep(0)
+            yield x
+
+    async def main():
+        whole, background = await asyncio.gather(
+            aio_map(run, inputs(), func_cpu=0.5), aio_map(run, [3], func_cpu=0.5, background=True)
+        )
+        streamed = [x async for x in aio_map(run, range(20), generator=True, ordered=True)]
+        return whole, await asyncio.to_thread(background.results), streamed
+
+    squares = [x * x for x in range(20)]
+    assert asyncio.run(main()) == (squares, [9], squares)
+    printed = capfd.readouterr().out.splitlines()
+    assert sorted(printed) == sorted([f"input {x}" for x in range(20)] * 2)
+
+
+@pytest.mark.parametrize("how", ["list", "generator"])
+def test_cancelling_a_task_cancels_its_call(service, how):
+    known = {call["id"] for call in service.api.calls()}
+
+    def run(x):
+        time.sleep(600)
+
+    def new():
+        return [call for call in service.api.calls() if call["id"] not in known]
+
+    async def consume():
+        if how == "list":
+            await aio_map(run, [1])
+        async for _ in aio_map(run, itertools.count(), generator=True):
+            pass
+
+    async def main():
+        task = asyncio.create_task(consume())
+        await asyncio.to_thread(until, "it runs", lambda: new() and new()[0]["state"] == "running")
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    (call,) = new()
+    until("it is cancelled", lambda: service.api.call(call["id"])["state"] == "cancelled")

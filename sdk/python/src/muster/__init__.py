@@ -10,7 +10,8 @@
 `remote_parallel_map` sends the function and its inputs to a gateway, which spreads them over hosts; prints and
 outputs stream back as they are produced. How the package is built, from the top:
 
-- `_map` is `remote_parallel_map`: arguments in, list, generator or `Call` out. `_plan` is a call before it is sent.
+- `_map` is `remote_parallel_map`: arguments in, list, generator or `Call` out; `aio` is the same for coroutines, with
+  `_async` below it. `_plan` is what both share.
 - `_session` owns one call while its client is there: `_upload` reads the user's iterable, `_stream` the events,
   `_collect` and `_ordered` take the outputs.
 - `_call` is the handle of a call, attached from anywhere.
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 # Where each public name lives, in the order a newcomer should meet them.
 _HOMES = {
     "remote_parallel_map": "_map",
+    "aio": "aio",
     "Call": "_call",
     "CallStatus": "_call",
     "calls": "_call",
@@ -57,6 +59,7 @@ _HOMES = {
 }
 
 if TYPE_CHECKING:
+    from . import aio as aio
     from ._call import Call as Call
     from ._call import CallStatus as CallStatus
     from ._call import calls as calls
@@ -93,7 +96,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    module = importlib.import_module(f"{__name__}.{home}")
+    value = module if home == name else getattr(module, name)
     globals()[name] = value
     return value
 

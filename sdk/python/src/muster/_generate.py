@@ -1,4 +1,7 @@
-"""`generator=True`: outputs as they are handed on; closing or dropping the generator cancels the call."""
+"""`generator=True`: outputs as they are handed on; closing or dropping the generator cancels the call.
+
+The plain generator and the asynchronous one (`_async`) take the same `parts`, the latter in a thread.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A call from its arguments to what is returned: checked, pickled, and run in one of three ways.
 
-Making a `Plan` checks everything that can be checked
+What `remote_parallel_map` and its form for coroutines share. Making a `Plan` checks everything that can be checked
 without the gateway; nothing is sent before one of `outputs`, `call` or `start` is called, once.
 """
 
@@ -48,10 +48,15 @@ class Plan:
         token: Optional[str],
         **asked: Any,
     ) -> None:
+        self.opened: Callable[[Session], None] = lambda _session: None
+        """Told of the session before it sends anything."""
         _payload.check_callable(function, unpack)
         self._options = options(function, **asked)
         if not hasattr(type(inputs), "__iter__") and not hasattr(type(inputs), "__getitem__"):
-            raise UsageTypeError(f"inputs must be an iterable, not {type(inputs).__name__}")
+            more = ""
+            if hasattr(type(inputs), "__aiter__"):
+                more = "; asynchronous ones are for muster.aio.remote_parallel_map"
+            raise UsageTypeError(f"inputs must be an iterable, not {type(inputs).__name__}{more}")
         from ._upload import Inputs
 
         self._inputs = Inputs(inputs, unpack)
@@ -109,13 +114,15 @@ class Plan:
     def _session(self, collector: Any, display: Display | None = None) -> Session:
         from ._session import Session
 
-        return Session(
+        session = Session(
             self._endpoint,
             self._options,
             self._pickled,
             display or _display(self._function, self._spinner),
             collector,
         )
+        self.opened(session)
+        return session
 
     def _guarded(self, session: Session, step: Callable[[Any], Any]) -> Any:
         """Run one step of a session; whatever interrupts it cancels the call, and comes out as it is."""
