@@ -49,6 +49,7 @@ struct Process {
 }
 
 impl Workers for Processes {
+    type Runner = Runner;
     type Held = Process;
 
     async fn claim(
@@ -77,7 +78,7 @@ impl Drop for Process {
     }
 }
 
-impl Held for Process {
+impl Held<Runner> for Process {
     fn memory(&self) -> MemoryReport {
         let oom_kills = self.shared.oom_kills.load(Ordering::SeqCst) as u64;
         MemoryReport { oom_kills, peak_bytes: 9, limit_bytes: 10 }
