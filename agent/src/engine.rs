@@ -189,9 +189,10 @@ impl Engine {
         }
     }
 
-    /// Waits until a container has stopped; its exit code, if the engine knows.
+    /// Waits until a container that runs, or is about to, has stopped; its exit code, if the engine knows.
     pub async fn stopped(&self, name: &str) -> Option<i64> {
-        let mut waited = self.docker.wait_container(name, None);
+        let next = query::WaitContainerOptionsBuilder::default().condition("next-exit").build();
+        let mut waited = self.docker.wait_container(name, Some(next));
         match waited.next().await {
             Some(Ok(response)) => Some(response.status_code),
             Some(Err(bollard::errors::Error::DockerContainerWaitError { code, .. })) => Some(code),

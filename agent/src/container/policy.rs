@@ -10,6 +10,7 @@
 //!   warm too. While none runs (claims may wait for starts) there are two starts for each core, which is what keeps the
 //!   engine busiest: sustained calls of one input then come as fast as it can start containers. Claims that wait are not
 //!   refills: they hold their room, and their starts begin at once.
+//!   For [`PAUSE`] after a claim nothing is begun: a call of one input is over by then, and has had the cores to itself.
 //! - **Which.** The kind that lacks most of what it should have; among equals the one used last.
 //! - **Memory.** Warm workers hold no room of the host's, so they are the first to go: nothing is refilled where less than a
 //!   tenth of the host's memory is available, and where less than a twentieth is, they are dropped one by one, those of the
@@ -21,6 +22,8 @@ use tokio::time::Instant;
 
 /// Between two refills while calls hold all cores.
 pub const TRICKLE: Duration = Duration::from_secs(10);
+/// After a claim, until refills are begun: a few times what a call of one short input takes.
+pub const PAUSE: Duration = Duration::from_millis(20);
 /// Starts at once for each core: with fewer the engine waits for the kernel, with more each only takes longer.
 pub const STARTS_PER_CORE: usize = 2;
 /// Claims this close together are those of one call.
@@ -137,6 +140,12 @@ impl Policy {
     /// Whether nothing of this kind is wanted, and nobody waits for it: all of it can go.
     pub fn is_over(&self, shelf: &Shelf, now: Instant) -> bool {
         self.wanted(shelf, now) == 0 && shelf.starting == 0 && shelf.waiting == 0
+    }
+
+    /// Until when nothing is begun, because of a claim just now.
+    pub fn pauses(&self, shelves: &[Shelf], now: Instant) -> Option<Instant> {
+        let last = shelves.iter().filter_map(|shelf| shelf.demand.used).max()?;
+        Some(last + PAUSE).filter(|&until| until > now)
     }
 
     /// Which kinds get another start now, one each time they are named.

@@ -159,3 +159,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_claim_has_the_cores_to_itself_for_a_moment() {
+    let (policy, now) = (Policy::new(2, AGE), Instant::now());
+    let shelves = [shelf(now), used(now, 1)];
+    assert_eq!(policy.pauses(&shelves, now), Some(now + PAUSE));
+    assert_eq!(policy.pauses(&shelves, now + PAUSE), None);
+    assert_eq!(policy.pauses(&[shelf(now)], now), None);
+}

@@ -130,6 +130,14 @@ impl Pool {
                     (status.cores, status.free_cores, status.workers as usize);
                 Cores { all, free, workers }
             };
+            let (_, seen) = self.lock().seen(&images);
+            if let Some(until) = policy.pauses(&seen, Instant::now()) {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep_until(until) => continue,
+                }
+            }
             let memory = memory::look();
             self.shed(&policy, &images, memory);
             self.age_out(&policy, &images);

@@ -71,20 +71,37 @@ async fn build(
     let plan = Plan { name: &full, image, uid, socket_dir: remains.folder.path() };
     let body = site.profile.container(&plan);
     let id = site.engine.create(&full, body).await.map_err(StartError::Engine)?;
-    match site.engine.start(&full).await {
-        Ok(()) => {}
+    // Pid 1 runs some time before the engine says so: the runner's interpreter starts meanwhile.
+    let started = start_container(site, &full);
+    let connected = connect(remains, listener, &id, mode);
+    tokio::try_join!(started, connected).map(|((), worker)| worker)
+}
+
+async fn start_container(site: &Site, full: &str) -> Result<(), StartError> {
+    match site.engine.start(full).await {
+        Ok(()) => Ok(()),
         // Another agent of this machine was the last on the network a moment ago.
         Err(_)
             if site.network == Network::Internet && network::ensure(&site.engine).await.is_ok() =>
         {
-            site.engine.start(&full).await.map_err(StartError::Engine)?;
+            site.engine.start(full).await.map_err(StartError::Engine)
         }
-        Err(error) => return Err(StartError::Engine(error)),
+        Err(error) => Err(StartError::Engine(error)),
     }
+}
+
+/// Waits for pid 1 of a container that is being started, and has it start the runner.
+async fn connect(
+    remains: &Remains,
+    listener: tokio::net::UnixListener,
+    id: &str,
+    mode: Mode,
+) -> Result<(Runner, super::process::Process, WorkerCgroup), StartError> {
+    let (site, full, uid) = (&remains.site, remains.name.full(), remains.name.uid());
     let silent = |why: String| StartError::Silent { why };
     let (control, process) = tokio::select! {
         biased;
-        accepted = socket::accept(listener, &id) => accepted.map_err(StartError::Socket)?,
+        accepted = socket::accept(listener, id) => accepted.map_err(StartError::Socket)?,
         code = site.engine.stopped(&full) => {
             let code = code.map_or("unknown".to_string(), |code| code.to_string());
             return Err(silent(format!("it stopped with exit code {code}")));
