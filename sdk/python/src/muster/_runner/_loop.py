@@ -64,13 +64,13 @@ class _Runner:
         begin = self.streams.boundary()
         self.channel.set_running(first, begin.out_total, begin.err_total, 1)
         os.environ["MUSTER_ATTEMPT"] = str(attempt)
-        self.index.set(first)
+        last_digit = self.index.set(first)
         if self._call is None:
             self._call = self._load()
         if isinstance(self._call, bytes):
             self._refuse(first, count, self._call)
         else:
-            self._run(self._call, Batch(body, self._call.is_pickle), begin)
+            self._run(self._call, Batch(body, self._call.is_pickle), begin, last_digit)
         self.library.flush()
         end = self.streams.boundary()
         self.channel.set_running(first + count, end.out_total, end.err_total, 0)
@@ -101,7 +101,7 @@ class _Runner:
             self.library.flush()
             os._exit(code)
 
-    def _run(self, call: Call, inputs: Batch, begin: Boundary) -> None:
+    def _run(self, call: Call, inputs: Batch, begin: Boundary, last_digit: int) -> None:
         channel, streams, forked = self.channel, self.streams, self._forked
         words, text = channel.words, self.index.text
         watch, monotonic = streams.watch, time.monotonic
@@ -119,14 +119,13 @@ class _Runner:
             watch.stop()
         listening = watch.listening
         # Where the pipes are as empty as they were, and the agent has read nothing since, nobody wrote.
-        seen, out_end, err_end = _seq(begin), begin.out_total, begin.err_total
+        seen, out_end, err_end = begin
         results = Results(channel)
         at, column, slot = results.at, NO_COLUMN, 0
         value: Any = None
         item: Any = None
         kind: Any = None
         moved = False
-        last_digit = self.index.set(first)
         for position, digit in zip(range(inputs.count), digits(first)):
             index = first + position
             if moved:
@@ -170,8 +169,7 @@ class _Runner:
                 out, err = streams.out, streams.err
                 flush_out, flush_err = out.flush, err.flush
             if rang if listening else (ask(0, 2) or words[READ_SEQ] != seen):
-                boundary = streams.boundary()
-                seen, out_end, err_end = _seq(boundary), boundary.out_total, boundary.err_total
+                seen, out_end, err_end = streams.boundary()
                 moved = True
                 column = NO_COLUMN
                 listening, calm = False, restless
@@ -212,11 +210,6 @@ class _Runner:
             except BaseException as second:
                 error = second
         return _wire.EXCEPTION, _describe.item(error, call.is_pickle, call.image)
-
-
-def _seq(boundary: Boundary) -> int:
-    """The page's number of the agent's last read, where both pipes are empty since; else one that never comes."""
-    return int.from_bytes(boundary.empty_page[:8], "little") if boundary.empty_page else -1
 
 
 def _print_and_code(error: BaseException) -> int:

@@ -85,7 +85,7 @@ class Streams:
             setattr(sys, name, stream)
 
     def boundary(self) -> Boundary:
-        """Bytes that were ever written into each pipe, and the page's words where both pipes are empty."""
+        """Bytes that were ever written into each pipe, and the agent's last read where both pipes are empty."""
         page = self._channel.page
         out, err = array.array("i", [0]), array.array("i", [0])
         while True:
@@ -96,17 +96,16 @@ class Streams:
                 fcntl.ioctl(self.err_fd, FIONREAD, err)
                 if page[0:24] == before:
                     is_empty = not (out[0] or err[0])
-                    return Boundary(
-                        before if is_empty else b"", out_read + out[0], err_read + err[0]
-                    )
+                    seen = seq if is_empty else -1
+                    return Boundary(seen, out_read + out[0], err_read + err[0])
             os.sched_yield()
 
 
 class Boundary(NamedTuple):
     """The end of an input in the bytes of both pipes."""
 
-    empty_page: bytes
-    """What the agent had said it had read, if that was all; else nothing."""
+    seen: int
+    """The page's number of the agent's last read, if that took all; else one that never comes."""
     out_total: int
     err_total: int
 
