@@ -35,6 +35,11 @@ impl Directory {
         hosts
     }
 
+    /// One host's status.
+    pub fn host(&self, link: LinkId) -> Option<HostStatus> {
+        self.lock().hosts.get(&link).cloned()
+    }
+
     /// One host of each kind: what a call can be admitted to. What is free there says nothing about the others.
     pub fn kinds(&self) -> Arc<Vec<HostStatus>> {
         self.lock().known.clone()

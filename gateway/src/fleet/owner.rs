@@ -99,19 +99,17 @@ impl Owner {
 
     /// A host is like this now. What is free on it changes all the time, and concerns nobody here.
     fn host(&mut self, link: LinkId, status: HostStatus) {
-        let room = HostRoom {
-            cores: status.cores,
-            ram_bytes: status.ram_bytes,
-            draining: status.draining,
-            pull: status.pull,
-            images: Vec::new(),
-        };
-        let images = |status: &HostStatus| {
-            status.images.iter().map(|image| image.name.clone()).collect::<Vec<_>>()
-        };
-        let known = images(&status);
-        if self.directory.set(link, status) {
-            self.placements.host(link, HostRoom { images: known, ..room });
+        if self.directory.set(link, status)
+            && let Some(status) = self.directory.host(link)
+        {
+            let room = HostRoom {
+                cores: status.cores,
+                ram_bytes: status.ram_bytes,
+                draining: status.draining,
+                pull: status.pull,
+                images: status.images.into_iter().map(|image| image.name).collect(),
+            };
+            self.placements.host(link, room);
             self.count_hosts();
         }
     }

@@ -68,17 +68,7 @@ impl Workers for SimulatedWorkers {
         if !self.start.is_zero() {
             tokio::time::sleep(self.start).await;
         }
-        let now = Instant::now();
-        let runner = SimulatedRunner {
-            call: spec.call.clone(),
-            tally: self.tally.clone(),
-            plan: Plan::default(),
-            begun: false,
-            left: None,
-            ends: now,
-            sent: now,
-            records: Vec::new(),
-        };
+        let runner = SimulatedRunner::new(spec.call.clone(), self.tally.clone());
         Ok((runner, SimulatedRoom { _room: room }))
     }
 }
@@ -92,6 +82,20 @@ impl Held<SimulatedRunner> for SimulatedRoom {
 }
 
 impl SimulatedRunner {
+    fn new(call: String, tally: Tally) -> SimulatedRunner {
+        let now = Instant::now();
+        SimulatedRunner {
+            call,
+            tally,
+            plan: Plan::default(),
+            begun: false,
+            left: None,
+            ends: now,
+            sent: now,
+            records: Vec::new(),
+        }
+    }
+
     /// Ends the inputs whose time has come.
     fn advance(&mut self, now: Instant) {
         while let Some(left) = &mut self.left
@@ -179,17 +183,7 @@ mod tests {
     use super::*;
 
     fn runner() -> SimulatedRunner {
-        let now = Instant::now();
-        SimulatedRunner {
-            call: "c".into(),
-            tally: Tally::default(),
-            plan: Plan::default(),
-            begun: false,
-            left: None,
-            ends: now,
-            sent: now,
-            records: Vec::new(),
-        }
+        SimulatedRunner::new("c".into(), Tally::default())
     }
 
     fn function(plan: Plan) -> Frame {
