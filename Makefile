@@ -1,7 +1,7 @@
 # Every target is one script with a name; there is no logic here. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build images demo up down test test-rust test-python e2e e2e-smoke bench bench-quick check fix fmt clean
+.PHONY: help setup build images demo up down test test-rust test-python e2e e2e-smoke bench bench-quick check deny fix fmt clean
 
 help: ## what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -47,6 +47,9 @@ bench-quick: ## the same in under three minutes: fewer peers, smaller sizes, one
 
 check: ## formats, lints, types and all tests: what a change must pass
 	@scripts/check.sh
+
+deny: ## what Muster is made of: licences, sources, duplicates, known holes (installs its tools)
+	@scripts/deny.sh
 
 fix: ## repair formats and what the linters can repair
 	@scripts/check.sh --fix

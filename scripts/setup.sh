@@ -131,16 +131,18 @@ venv_is_current() {
 }
 
 python_environment() {
-    local wanted
-    wanted=$(sha256sum <"$root/sdk/python/pyproject.toml")
+    local wanted lock=()
+    wanted=$(cat "$root/sdk/python/pyproject.toml" "$root/sdk/python/dev-lock.txt" | sha256sum)
     mkdir -p "$root/build"
     exec 8>"$root/build/venv.lock"
     flock 8
     if ! venv_is_current "$wanted"; then
         if [ "${MUSTER_SETUP-}" = check ]; then die "python: would make .venv and install the SDK in it"; fi
         "$venv/bin/python" -m pip --version >/dev/null 2>&1 || make_venv
+        # Older Pythons cannot run all versions that the lock names.
+        if "$venv/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then lock=(--constraint sdk/python/dev-lock.txt); fi
         say "python: installing the SDK and its tools into .venv"
-        (cd "$root" && "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e 'sdk/python[dev]' >&2)
+        (cd "$root" && "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "${lock[@]}" -e 'sdk/python[dev]' >&2)
         printf '%s\n' "$wanted" >"$venv/.muster"
     fi
     exec 8>&-

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# What Muster is made of: licences, sources, duplicates and known holes of every crate and Python package.
+#
+#   scripts/deny.sh
+#
+# Its tools are installed into build/tools when they are missing. The databases of known holes are on the internet; where
+# they cannot be reached the step says so and does not count as passed, nor as failed: `MUSTER_DENY=strict` makes it fail.
+
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$(dirname "$0")/lib.sh"
+
+cd "$root"
+tools=$root/build/tools
+PATH=$PATH:$tools/bin
+failed=()
+unknown=()
+
+cargo_deny() {
+    if ! have cargo-deny; then
+        say "deny: installing cargo-deny into build/tools (some minutes, once)"
+        cargo install cargo-deny --locked --root "$tools" >&2
+    fi
+    # Those who only check need no database, and no network.
+    cargo deny --locked check bans licenses sources || failed+=("bans, licences or sources of crates")
+    if ! cargo deny --locked fetch db >/dev/null 2>&1; then
+        unknown+=("advisories about crates: the database (github.com/RustSec/advisory-db) cannot be reached from here")
+    elif ! cargo deny --locked check --disable-fetch advisories; then
+        failed+=("advisories about crates")
+    fi
+}
+
+# The lock files are whole, so nothing is resolved, and nothing of what they name is installed.
+pip_audit() {
+    local lock said
+    if [ ! -x "$tools/pip-audit/bin/pip-audit" ]; then
+        say "deny: installing pip-audit into build/tools"
+        "$venv/bin/python" -m venv "$tools/pip-audit"
+        "$tools/pip-audit/bin/pip" install --quiet --disable-pip-version-check pip-audit >&2
+    fi
+    for lock in sdk/python/dev-lock.txt tests/bench/requirements/*.txt; do
+        said=$("$tools/pip-audit/bin/pip-audit" --requirement "$lock" --no-deps --disable-pip --progress-spinner off \
+            --format json 2>"$tools/pip-audit.log") || failed+=("advisories about $lock")
+        # Ends well too where the database knows no package at all.
+        if ! grep -q '"vulns"' <<<"$said"; then
+            unknown+=("advisories about $lock: the database (pypi.org) cannot be reached from here")
+        fi
+    done
+}
+
+"$root/scripts/setup.sh"
+use_fresh_rust
+cargo_deny
+pip_audit
+
+for what in "${unknown[@]}"; do say "deny: NOT CHECKED: $what"; done
+[ "${MUSTER_DENY-}" != strict ] || failed+=("${unknown[@]}")
+[ ${#failed[@]} = 0 ] || die "deny: refused:" "$(printf '\n  %s' "${failed[@]}")"
+say "deny: all that could be checked is well"
