@@ -74,15 +74,15 @@ fn while_none_runs_the_engine_is_kept_busy() {
 }
 
 #[test]
-fn while_calls_hold_all_cores_one_is_started_now_and_then() {
+fn while_calls_hold_all_cores_one_is_started_now_and_then_but_none_for_a_while_after_a_claim() {
     let (mut policy, now) = (Policy::new(4, AGE), Instant::now());
-    let (shelves, held) = ([shelf(now)], cores(2.0, 0.0, 2));
-    assert_eq!(policy.refills(&shelves, held, Memory::Plenty, now).len(), 1);
-    let soon = now + TRICKLE / 2;
-    assert_eq!(policy.refills(&shelves, held, Memory::Plenty, soon).len(), 0);
-    assert_eq!(policy.refills(&shelves, held, Memory::Plenty, now + TRICKLE).len(), 1);
+    let (shelves, held) = ([used(now, 1), shelf(now)], cores(2.0, 0.0, 2));
+    let mut begun = |shelves: &[Shelf], after| {
+        policy.refills(shelves, held, Memory::Plenty, now + TRICKLE.mul_f64(after)).len()
+    };
+    assert_eq!([0.0, 0.9, 1.0, 1.5, 2.0].map(|after| begun(&shelves, after)), [0, 0, 1, 0, 1]);
     let slow = [Shelf { starting: 1, ..shelf(now) }];
-    assert_eq!(policy.refills(&slow, held, Memory::Plenty, now + 3 * TRICKLE).len(), 0);
+    assert_eq!(begun(&slow, 5.0), 0);
 }
 
 #[test]
