@@ -2,6 +2,9 @@
 
 mod common;
 
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::{GIB, Host, IMAGE, MIB, SOON, docker, python, text};
@@ -280,16 +283,68 @@ async fn what_an_earlier_agent_left_is_removed_and_what_others_own_is_not() {
     docker(&["start", &left]);
     let folder = settings.state_dir.join("w/0badcafe");
     std::fs::create_dir_all(&folder).expect("a folder");
+    let (mounted, inside) =
+        (settings.state_dir.join("mnt"), settings.state_dir.join("mnt/0badcafe"));
+    for place in [&mounted, &inside] {
+        std::fs::create_dir(place).expect("a folder");
+        let at = place.to_str().expect("ours");
+        let done = Command::new("mount").args(["-t", "tmpfs", "left", at]).status();
+        assert!(done.expect("mount is there").success());
+    }
     let host = Host::open(|fresh| {
         std::mem::swap(fresh, &mut settings);
     })
     .await;
     assert_eq!(host.containers_left(), "");
-    assert!(!folder.exists());
+    assert!(!folder.exists() && !inside.exists());
     let found = text(docker(&["ps", "-aq", "--no-trunc", "--filter", &format!("id={foreign}")]));
     docker(&["rm", "-f", &foreign]);
     assert_eq!(found, foreign);
     host.close().await;
+}
+
+const MOUNTED: &str = r#"
+import os
+def refused(path):
+    try:
+        open(path, "w")
+    except OSError:
+        return True
+lines = [line.split() for line in open("/proc/self/mountinfo")]
+flags = {line[4]: line[5].split(",") for line in lines if line[4].startswith("/.muster/mnt/")}
+print(sorted(os.listdir("/.muster/mnt")), open("/.muster/mnt/folder/inside").read(), open("/.muster/mnt/file").read(),
+    refused("/.muster/mnt/folder/inside"), refused("/.muster/mnt/folder/new"), refused("/.muster/mnt/file"), refused("/.muster/mnt/new"),
+    all({"ro", "nosuid", "nodev"} <= set(found) for found in flags.values()), len(flags))
+"#;
+
+#[tokio::test]
+async fn a_running_worker_and_no_other_sees_what_is_mounted_for_it_read_only() {
+    let host = Host::open(|_| {}).await;
+    let sources = tempfile::tempdir().expect("a directory");
+    let (folder, file) = (sources.path().join("folder"), sources.path().join("file"));
+    std::fs::create_dir(&folder).expect("ours");
+    std::fs::write(folder.join("inside"), "one").expect("ours");
+    std::fs::write(&file, "two").expect("ours");
+    for path in [sources.path(), &folder] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("ours");
+    }
+    let (folder, file) = (Arc::new(folder), Arc::new(file));
+    let mut worker = host.claim(0.5, 128 * MIB).await.expect("a worker");
+    let neighbour = host.claim(0.5, 128 * MIB).await.expect("a worker");
+    worker.container.mount("folder", folder.clone()).expect("mounted");
+    worker.container.mount("file", file.clone()).expect("mounted");
+    assert_eq!(
+        python(&worker, MOUNTED).await,
+        "['file', 'folder'] one two True True True True True 2"
+    );
+    let list = "import os; print(os.listdir('/.muster/mnt'))";
+    assert_eq!(python(&neighbour, list).await, "[]");
+    let refused = worker.container.mount("file", file.clone()).expect_err("the name is taken");
+    assert_eq!(refused.to_call_error().code, "engine_failed");
+    drop((worker, neighbour));
+    host.close().await;
+    assert_eq!((Arc::strong_count(&folder), Arc::strong_count(&file)), (1, 1), "still held");
+    assert_eq!(std::fs::read_to_string(&*file).expect("still there"), "two");
 }
 
 #[tokio::test]

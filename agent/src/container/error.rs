@@ -68,6 +68,15 @@ pub enum ClaimError {
     /// The limits could not be written.
     #[error("the limits of a worker could not be set")]
     Limits(#[source] CgroupError),
+    /// What the call needs could not be mounted.
+    #[error("a worker could not be given {what}")]
+    Mount {
+        /// What was to be mounted.
+        what: String,
+        /// Why it was not.
+        #[source]
+        source: std::io::Error,
+    },
     /// The agent stops.
     #[error("this host is stopping")]
     Stopping,
@@ -116,7 +125,10 @@ impl ClaimError {
             ClaimError::TooLarge { .. } => {
                 ("no_room", "ask for fewer cores (func_cpu) or less memory (func_ram)".to_string())
             }
-            ClaimError::Engine(_) | ClaimError::Start { .. } | ClaimError::Limits(_) => {
+            ClaimError::Engine(_)
+            | ClaimError::Start { .. }
+            | ClaimError::Mount { .. }
+            | ClaimError::Limits(_) => {
                 ("engine_failed", "look at the agent's log on this host".to_string())
             }
             ClaimError::Stopping => ("host_stopping", "try again, or on another host".to_string()),
@@ -140,6 +152,11 @@ pub enum OpenError {
     /// The engine did not answer, or refused.
     #[error("the container engine could not be used")]
     Engine(#[from] EngineError),
+    /// Nothing could be mounted for containers.
+    #[error(
+        "the folder that containers share with this host could not be mounted; run as root, in the mount namespace of the container engine"
+    )]
+    Mounts(#[source] std::io::Error),
     /// Containers could reach what they must not.
     #[error("the containers' network could not be made safe")]
     Network(#[from] NetworkError),

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Who owns what: [`rooms`] the host's cores and memory, [`pool`] the warm workers and the claims that wait for them,
-//! [`names`] which workers are alive. [`policy`] decides, purely, how many warm workers there are. [`profile`] says, purely,
+//! [`names`] which workers are alive, [`mounts`] what of the host a worker sees beside its image. [`policy`] decides, purely, how many warm workers there are. [`profile`] says, purely,
 //! what a container looks like. A [`Worker`] is its call's alone, and is never used again. Warm workers hold no room: they import the runner and wait.
 //!
 //! When parts fail: a container does not start: its claim gets the error, what was made is removed. A claim is dropped: its
@@ -28,6 +28,7 @@ pub mod cgroup;
 mod error;
 mod images;
 mod memory;
+mod mounts;
 mod names;
 mod network;
 mod open_files;
@@ -53,6 +54,7 @@ use tokio::sync::{Semaphore, watch};
 
 pub use cgroup::MemoryReport;
 pub use error::{ClaimError, OpenError};
+pub use mounts::Source;
 pub use rooms::{RoomGuard, Rooms};
 pub use worker::{Container, Worker};
 
@@ -63,6 +65,7 @@ use crate::status::Board;
 use crate::tasks::Tasks;
 
 use images::Images;
+use mounts::Mounts;
 use names::Names;
 use pool::{Kind, Pool};
 use profile::Profile;
@@ -91,6 +94,7 @@ pub struct Site {
     engine: Engine,
     tasks: Tasks,
     names: Names,
+    mounts: Mounts,
     profile: Profile,
     quiet: Quiet,
     starts: Semaphore,
@@ -125,6 +129,7 @@ impl Containers {
         let site = Arc::new(Site {
             tasks: tasks.clone(),
             names: Names::new(&settings.host_name),
+            mounts: Mounts::open(&settings.state_dir).map_err(OpenError::Mounts)?,
             profile: Profile::new(
                 settings,
                 &facts,
@@ -230,6 +235,9 @@ impl Containers {
         }
         if let Some(slice) = self.site.profile.own_slice() {
             slice::remove(slice).await;
+        }
+        if let Err(error) = self.site.mounts.close() {
+            tracing::error!(error = &error as &dyn std::error::Error, "mounts not removed");
         }
         // Only succeeds when it is empty, which is when nobody needs it.
         let _ = std::fs::remove_dir(self.site.state_dir.join(socket::FOLDERS));

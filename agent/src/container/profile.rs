@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use crate::engine::{
     ContainerCreateBody, EngineFacts, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig,
-    Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType, ResourcesUlimits,
-    RestartPolicy, RestartPolicyNameEnum,
+    Mount, MountBindOptions, MountBindOptionsPropagationEnum as Propagation, MountType,
+    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 use crate::settings::{Network, Settings, cpu_list};
 
@@ -26,6 +26,8 @@ pub const NETWORK: &str = "muster";
 
 const RUNNER_AT: &str = "/.muster/runner";
 const SOCKET_AT: &str = "/.muster/socket";
+/// Where a container sees what is mounted for it when it is claimed.
+pub const MOUNTS_AT: &str = "/.muster/mnt";
 /// A warm worker may do little: it only imports the runner and waits. A claim writes the call's own limits.
 const WARM_RAM: i64 = 512 << 20;
 const WARM_NANO_CPUS: i64 = 1_000_000_000;
@@ -78,6 +80,8 @@ pub struct Plan<'a> {
     pub uid: u32,
     /// The folder of its socket on the host.
     pub socket_dir: &'a Path,
+    /// The folder of its later mounts on the host.
+    pub mounts_dir: &'a Path,
 }
 
 impl Profile {
@@ -141,8 +145,10 @@ impl Profile {
             privileged: Some(false),
             tmpfs: Some(HashMap::from([("/tmp".to_string(), scratch)])),
             mounts: Some(vec![
-                mounted(&self.runner_dir, RUNNER_AT),
-                mounted(plan.socket_dir, SOCKET_AT),
+                mounted(&self.runner_dir, RUNNER_AT, Propagation::RPRIVATE),
+                mounted(plan.socket_dir, SOCKET_AT, Propagation::RPRIVATE),
+                // Of the host's mounts it receives those below this folder, and sends none.
+                mounted(plan.mounts_dir, MOUNTS_AT, Propagation::RSLAVE),
             ]),
             network_mode: Some(match self.network {
                 Network::Internet => NETWORK.into(),
@@ -177,14 +183,14 @@ impl Profile {
 }
 
 /// Read-only does not keep a process from connecting to a socket in the folder.
-fn mounted(source: &Path, target: &str) -> Mount {
+fn mounted(source: &Path, target: &str, propagation: Propagation) -> Mount {
     Mount {
         source: Some(source.display().to_string()),
         target: Some(target.to_string()),
         typ: Some(MountType::BIND),
         read_only: Some(true),
         bind_options: Some(MountBindOptions {
-            propagation: Some(MountBindOptionsPropagationEnum::RPRIVATE),
+            propagation: Some(propagation),
             ..Default::default()
         }),
         ..Default::default()

@@ -11,7 +11,13 @@ fn facts(version: &str, systemd_cgroups: bool) -> EngineFacts {
 }
 
 fn plan(image: &str) -> ContainerCreateBody {
-    let plan = Plan { name: "w", image, uid: 600_000, socket_dir: Path::new("/run/x/w/1") };
+    let plan = Plan {
+        name: "w",
+        image,
+        uid: 600_000,
+        socket_dir: Path::new("/run/x/w/1"),
+        mounts_dir: Path::new("/run/x/mnt/1"),
+    };
     Profile::new(&settings(), &facts("20.10.24", false), 65_536).container(&plan)
 }
 
@@ -42,8 +48,8 @@ fn the_whole_hardening_list_is_there() {
 }
 
 #[test]
-fn only_the_runner_and_the_own_socket_are_mounted_read_only() {
-    let mounts = plan("image").host_config.and_then(|host| host.mounts).expect("two mounts");
+fn only_the_runner_and_the_own_folders_are_mounted_read_only() {
+    let mounts = plan("image").host_config.and_then(|host| host.mounts).expect("three mounts");
     let seen: Vec<_> = mounts
         .iter()
         .map(|mount| (mount.source.as_deref(), mount.target.as_deref(), mount.read_only))
@@ -53,14 +59,24 @@ fn only_the_runner_and_the_own_socket_are_mounted_read_only() {
         [
             (Some("/opt/runner"), Some("/.muster/runner"), Some(true)),
             (Some("/run/x/w/1"), Some("/.muster/socket"), Some(true)),
+            (Some("/run/x/mnt/1"), Some("/.muster/mnt"), Some(true)),
         ]
     );
+    let propagation: Vec<_> =
+        mounts.iter().filter_map(|mount| mount.bind_options.as_ref()?.propagation).collect();
+    assert_eq!(propagation, [Propagation::RPRIVATE, Propagation::RPRIVATE, Propagation::RSLAVE]);
 }
 
 #[test]
 fn newer_engines_keep_their_own_seccomp_and_systemd_gets_a_slice() {
     let profile = Profile::new(&settings(), &facts("25.0.3", true), 65_536);
-    let plan = Plan { name: "w", image: "i", uid: 600_000, socket_dir: Path::new("/s") };
+    let plan = Plan {
+        name: "w",
+        image: "i",
+        uid: 600_000,
+        socket_dir: Path::new("/s"),
+        mounts_dir: Path::new("/m"),
+    };
     let host = profile.container(&plan).host_config.expect("always there");
     assert_eq!(host.security_opt, Some(vec!["no-new-privileges".to_string()]));
     assert_eq!(host.cgroup_parent.as_deref(), Some("muster_node.slice"));

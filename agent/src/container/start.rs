@@ -27,6 +27,9 @@ pub enum StartError {
     /// The folder or its socket could not be made.
     #[error("the socket of a new container could not be made")]
     Socket(#[source] std::io::Error),
+    /// The folder of its mounts could not be made.
+    #[error("the folder that a new container shares with this host could not be made")]
+    Mounts(#[source] std::io::Error),
     /// The engine would not make or start it.
     #[error("a new container could not be started")]
     Engine(#[source] EngineError),
@@ -49,7 +52,8 @@ pub async fn start(site: &Arc<Site>, image: &str, mode: Mode) -> Result<Worker, 
     let name = site.names.take().ok_or(StartError::NoUid)?;
     let (folder, listener) = SocketFolder::create(&site.state_dir, name.short(), name.uid())
         .map_err(StartError::Socket)?;
-    let remains = Remains { site: site.clone(), name, folder };
+    let mounts = site.mounts.folder(name.short()).map_err(StartError::Mounts)?;
+    let remains = Remains { site: site.clone(), folder, mounts, name };
     match build(&remains, listener, image, mode).await {
         Ok((runner, process, cgroup)) => {
             Ok(Worker { runner, container: Container::new(process, cgroup, remains) })
@@ -68,7 +72,8 @@ async fn build(
     mode: Mode,
 ) -> Result<(Runner, super::process::Process, WorkerCgroup), StartError> {
     let (site, full, uid) = (&remains.site, remains.name.full(), remains.name.uid());
-    let plan = Plan { name: &full, image, uid, socket_dir: remains.folder.path() };
+    let (socket_dir, mounts_dir) = (remains.folder.path(), remains.mounts.path());
+    let plan = Plan { name: &full, image, uid, socket_dir, mounts_dir };
     let body = site.profile.container(&plan);
     let id = site.engine.create(&full, body).await.map_err(StartError::Engine)?;
     // Pid 1 runs some time before the engine says so: the runner's interpreter starts meanwhile.

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use super::Site;
 use super::cgroup::{MemoryReport, WorkerCgroup};
+use super::error::ClaimError;
+use super::mounts::{MountFolder, Source};
 use super::names::Name;
 use super::process::Process;
 use super::rooms::RoomGuard;
@@ -38,10 +40,12 @@ pub struct Container {
 pub struct Remains {
     /// Where the removal is done.
     pub site: Arc<Site>,
-    /// Freed last.
-    pub name: Name,
     /// Removed with the container.
     pub folder: SocketFolder,
+    /// Unmounted when the container is gone.
+    pub mounts: MountFolder,
+    /// Freed last.
+    pub name: Name,
 }
 
 #[derive(Debug)]
@@ -86,6 +90,14 @@ impl Container {
         if let Some(parts) = &mut self.parts {
             parts.room = Some(room);
         }
+    }
+
+    /// Lets its programs see a folder or file of the host, read-only, at `/.muster/mnt/NAME`, until the worker is removed. `name`
+    /// is one of ours, a single path component.
+    pub fn mount(&mut self, name: &str, source: Source) -> Result<(), ClaimError> {
+        let Some(parts) = &mut self.parts else { return Ok(()) };
+        let mounted = parts.remains.mounts.mount(name, source);
+        mounted.map_err(|source| ClaimError::Mount { what: name.into(), source })
     }
 
     /// SIGTERM to the runner's processes, after `grace` SIGKILL (at once when it is zero), then the room goes back and the container is

@@ -110,6 +110,11 @@ impl Drop for Host {
         for container in self.containers_left().lines() {
             docker(&["rm", "-f", container]);
         }
+        // Fails where nothing is left.
+        let _ = Command::new("umount")
+            .args(["-l", "-q"])
+            .arg(self.settings.state_dir.join("mnt"))
+            .output();
     }
 }
 
