@@ -158,6 +158,17 @@ def test_the_function_can_ask_for_its_call_index_and_attempt(service):
         assert (call_id, int(index), int(attempt)) == (call, number, tries)
 
 
+def test_the_function_can_ask_what_it_has(service):
+    def ask(_):
+        return muster.current()
+
+    (current,) = small_map(ask, [1], func_cpu=0.5, func_ram=0.25, timeout=30)
+    assert current.host == service.agents[0].name
+    assert (current.cores, current.memory) == (0.5, 1 << 28)
+    assert current.scratch == "/tmp"
+    assert 0 < current.time_left <= 30
+
+
 def test_a_name_is_in_the_record_of_the_call(service):
     small_map(lambda x: x, [1], name="nightly é")
     assert service.api.calls()[0]["name"] == "nightly é"

@@ -214,7 +214,14 @@ impl<W: Workers> Owner<W> {
             Kind::Spec => {
                 let mut spec: CallSpec = from_json("SPEC", &frame.body.joined())?;
                 // For the user's code, and for exceptions, which say where they were raised.
-                spec.env.insert("MUSTER_HOST".into(), self.host.clone());
+                let (host, cpu, ram) = (self.host.clone(), spec.cpu, spec.ram_bytes);
+                for (name, value) in [
+                    ("MUSTER_HOST", host),
+                    ("MUSTER_CPU", cpu.to_string()),
+                    ("MUSTER_RAM_BYTES", ram.to_string()),
+                ] {
+                    spec.env.insert(name.into(), value);
+                }
                 self.opening = vec![json_frame(Kind::Spec, &spec)];
                 self.spec = Some(spec);
             }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 
 import pytest
@@ -88,12 +87,7 @@ def test_no_gateway_there_says_what_to_do():
             muster.remote_parallel_map(abs, inputs, url=f"http://127.0.0.1:{port}", token="t")
 
 
-def test_code_outside_a_container_runs_for_no_input(monkeypatch):
-    assert muster.current() is None
-    monkeypatch.setenv("MUSTER_CALL_ID", "c1")
-    monkeypatch.setenv("MUSTER_INPUT_INDEX", "5")
-    monkeypatch.setenv("MUSTER_ATTEMPT", "2")
-    current = muster.current()
-    assert current is not None
-    assert (current.call_id, current.index, current.attempt) == ("c1", 5, 2)
-    assert os.environ["MUSTER_INPUT_INDEX"] == "5"
+def test_code_outside_a_call_is_told_so():
+    with pytest.raises(muster.NotInCall, match="outside of a call") as caught:
+        muster.current()
+    assert isinstance(caught.value, RuntimeError)

@@ -321,10 +321,48 @@ def test_inputs_see_their_call_index_and_attempt(agent: Agent) -> None:
         now = muster.current()
         return (now.call_id, now.index, now.attempt), os.environ["X"], child.stdout.decode()
 
-    begin(agent, f, env={"X": "y"})
+    begin(agent, f, env={"X": "y", **WORKER})
     items = [pickle.dumps(None)] * 3
     results = agent.run(items, first=9, attempt=2)
     assert values(results) == [(("c-1", n, 2), "y", f"{n} 2 y\n") for n in (9, 10, 11)]
+
+
+WORKER = {"MUSTER_HOST": "node", "MUSTER_CPU": "0.5", "MUSTER_RAM_BYTES": "1073741824"}
+
+
+def test_inputs_see_what_their_worker_has_and_the_time_they_have_left(agent: Agent) -> None:
+    def f(_: Any) -> Any:
+        import multiprocessing
+        import os
+        import time
+
+        import muster
+
+        now = muster.current()
+        time.sleep(0.01)
+        with multiprocessing.get_context("fork").Pool(1) as pool:
+            child = pool.apply(muster.current)
+        assert now.time_left is not None
+        assert child.time_left is not None
+        left = now.time_left, now.time_left - child.time_left
+        return now.host, now.cores, now.memory, os.access(now.scratch, os.W_OK), left
+
+    begin(agent, f, env=WORKER, timeout_ms=60_000)
+    (found,) = values(agent.run([pickle.dumps(None)]))
+    assert found[:4] == ("node", 0.5, 1 << 30, True)
+    left, passed = found[4]
+    assert 50 < left <= 60
+    assert 0.01 <= passed < 30
+
+
+def test_inputs_without_a_time_limit_have_no_time_left_to_tell(agent: Agent) -> None:
+    def f(_: Any) -> Any:
+        import muster
+
+        return muster.current().time_left
+
+    begin(agent, f, env=WORKER)
+    assert values(agent.run([pickle.dumps(None)])) == [None]
 
 
 def test_main_looks_empty_and_arguments_sane(agent: Agent) -> None:

@@ -39,6 +39,7 @@ _HOMES = {
     "current": "_current",
     "MusterError": "_errors",
     "UsageError": "_errors",
+    "NotInCall": "_errors",
     "PicklingError": "_errors",
     "TransportError": "_errors",
     "ApiError": "_errors",
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
     from ._errors import InputTimeout as InputTimeout
     from ._errors import MusterError as MusterError
     from ._errors import NoHosts as NoHosts
+    from ._errors import NotInCall as NotInCall
     from ._errors import OutOfMemory as OutOfMemory
     from ._errors import PicklingError as PicklingError
     from ._errors import RemoteError as RemoteError

@@ -4,6 +4,7 @@
     ├── UsageError                   an argument is wrong; nothing was sent
     │   ├── UsageTypeError           … also a TypeError
     │   └── UsageValueError          … also a ValueError
+    ├── NotInCall                    muster.current() outside of a call; also a RuntimeError
     ├── PicklingError                what cannot be pickled; also a pickle.PicklingError
     ├── TransportError               no gateway there, or the connection was lost for good
     ├── ApiError                     the gateway refused a request: `code`, `status`, `detail`, `action`, `call_id`
@@ -46,6 +47,7 @@ __all__ = [
     "InputTimeout",
     "MusterError",
     "NoHosts",
+    "NotInCall",
     "OutOfMemory",
     "PicklingError",
     "RemoteError",
@@ -75,6 +77,10 @@ class UsageTypeError(UsageError, TypeError):
 
 class UsageValueError(UsageError, ValueError):
     """An argument has the wrong value."""
+
+
+class NotInCall(MusterError, RuntimeError):
+    """`muster.current()` was called where no input runs."""
 
 
 class PicklingError(MusterError, pickle.PicklingError):

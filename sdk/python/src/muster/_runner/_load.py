@@ -39,6 +39,10 @@ class Call:
             self.loads, self.dumps = json.loads, _plain_json
             self.dumps_again = _dump_json
             self.function = _load_source(body, spec.get("entry") or "main")
+        if spec.get("timeout_ms"):
+            from .._current import Timed
+
+            self.function = Timed(self.function, spec["timeout_ms"] / 1000)
 
     @staticmethod
     def failed(spec: Dict[str, Any], error: BaseException) -> bytes:
