@@ -266,6 +266,7 @@ fn echo() -> CallSpec {
         timeout_ms: None,
         entry: None,
         command: ["sh", "-c", "echo $GREETING; cat"].map(String::from).to_vec(),
+        packages: None,
     }
 }
 

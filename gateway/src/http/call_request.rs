@@ -8,8 +8,8 @@ use muster_wire::message::{CallKind, CallSpec, Encoding};
 use serde_json::value::RawValue;
 
 use super::fields::{Fields, check_text};
-use super::json_inputs;
 use super::problem::{Code, Problem};
+use super::{json_inputs, packages};
 use crate::calls::{CallOptions, OnError};
 
 /// Where the object came from, which decides what may be in it.
@@ -47,6 +47,7 @@ const KNOWN: &[&str] = &[
     "inputs",
     "more_inputs",
     "python",
+    "packages",
     "image",
     "cpu",
     "ram",
@@ -84,6 +85,7 @@ pub fn parse(body: &[u8], form: Form) -> Result<CallRequest, Problem> {
         timeout_ms: fields.number("timeout", TIMEOUT)?.map(timeout_ms).transpose()?,
         entry: entry_of(&fields, kind)?,
         command: command_of(&fields, kind)?,
+        packages: packages::of(&fields)?,
     };
     let options = CallOptions {
         max_parallelism: max_parallelism(&fields)?,
@@ -210,7 +212,7 @@ fn refuse_strangers(fields: &Fields<'_>, kind: CallKind, form: Form) -> Result<(
     let strangers: &[&str] = match kind {
         CallKind::Pickle => &["source", "entry", "command"],
         CallKind::Source => &["command"],
-        CallKind::Command => &["source", "entry"],
+        CallKind::Command => &["source", "entry", "packages"],
     };
     for field in strangers {
         if fields.has(field) {

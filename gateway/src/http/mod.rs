@@ -6,7 +6,7 @@
 //!
 //! **Path of a request.** [`server`] (connections, their limits and timers) → [`router`] → `dispatch`: [`guard`] (size,
 //! host, origin), the route's line in [`routes`], the token, and only then the body → the route's own file:
-//! - [`create`], [`inputs`], [`feed`]: bodies become calls. [`call_request`] over [`fields`], [`json_inputs`] and [`query`]
+//! - [`create`], [`inputs`], [`feed`]: bodies become calls. [`call_request`] over [`fields`], [`json_inputs`], [`packages`] and [`query`]
 //!   read what users write; they are pure. [`request_body`] reads bodies with limits.
 //! - [`events`]: a call's log becomes a stream, in the form [`accept`] chose, by [`render_json`] or [`render_frames`].
 //! - [`run`] over [`run_output`]: the one-liner. [`records`], [`hosts`], [`health`]: the small answers, and the agents' door.
@@ -34,6 +34,7 @@ mod health;
 mod hosts;
 mod inputs;
 mod json_inputs;
+mod packages;
 pub mod problem;
 mod query;
 mod records;

@@ -96,6 +96,7 @@ impl Wanted {
                 timeout_ms: timeout.map(checks::timeout_ms).transpose()?,
                 entry: None,
                 command: command(&query)?,
+                packages: None,
             },
             merge_stderr: match query.get("stderr") {
                 None => false,

@@ -63,6 +63,19 @@ pub struct CallSpec {
     /// Argument vector of a command.
     #[serde(default)]
     pub command: Vec<String>,
+    /// Packages that the function needs beside those of the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packages: Option<Packages>,
+}
+
+/// Packages of a call.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Packages {
+    /// Requirements as `requirements.txt` has them, one each.
+    pub requirements: Vec<String>,
+    /// These are all that is needed: nothing is added for what they require themselves.
+    #[serde(default)]
+    pub exact: bool,
 }
 
 /// Where there is an error of a whole call: a code of `docs/errors.md`, what is wrong, what to do.

@@ -100,6 +100,7 @@ pub fn spec(kind: CallKind, encoding: Encoding, command: &[&str]) -> CallSpec {
         timeout_ms: None,
         entry: None,
         command: command.iter().map(|&word| word.into()).collect(),
+        packages: None,
     }
 }
 
