@@ -16,6 +16,7 @@ outputs stream back as they are produced. How the package is built, from the top
   `_collect` and `_ordered` take the outputs.
 - `_call` is the handle of a call, attached from anywhere.
 - `_prints`, `_spinner` write to the user's terminal; `_outcome` turns items into values and errors.
+- `_safe` holds outputs to plain data where containers are not trusted.
 - `_http`, `_config` reach the gateway. `_wire`, `_payload` are the protocol and the pickles; neither does I/O.
 - `_runner` runs inside the containers and shares `_wire` and `_payload` with this side.
 
@@ -37,6 +38,7 @@ _HOMES = {
     "calls": "_call",
     "hosts": "_call",
     "current": "_current",
+    "Opaque": "_safe",
     "MusterError": "_errors",
     "UsageError": "_errors",
     "NotInCall": "_errors",
@@ -87,6 +89,7 @@ if TYPE_CHECKING:
     from ._errors import ValueTooLarge as ValueTooLarge
     from ._errors import WorkerDied as WorkerDied
     from ._map import remote_parallel_map as remote_parallel_map
+    from ._safe import Opaque as Opaque
 
 __all__ = [*_HOMES, "__version__"]
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, Optional, overload
 from . import _api
 from ._config import Endpoint, resolve
 from ._errors import CallError, CallFailed, UsageTypeError, UsageValueError
+from ._options import Results, checked_results
 
 _ENDED = ("succeeded", "failed", "cancelled")
 _STREAMS = {"stdout": 1, "stderr": 2}
@@ -65,6 +66,7 @@ class Call:
             raise UsageValueError(f"not a call's id: {id!r}")
         self.id = id
         self._endpoint: Endpoint = resolve(url, token)
+        self._results: Results = "any"
 
     def __repr__(self) -> str:
         return f"muster.Call({self.id!r}, url={self._endpoint.url!r})"
@@ -95,6 +97,7 @@ class Call:
         timeout: Optional[float] = None,
         return_exceptions: bool = False,
         as_completed: Literal[False] = False,
+        results: Optional[Results] = None,
     ) -> list[Any]: ...
 
     @overload
@@ -104,6 +107,7 @@ class Call:
         timeout: Optional[float] = None,
         return_exceptions: bool = False,
         as_completed: Literal[True],
+        results: Optional[Results] = None,
     ) -> Iterator[tuple[int, Any]]: ...
 
     def results(
@@ -112,18 +116,22 @@ class Call:
         timeout: Optional[float] = None,
         return_exceptions: bool = False,
         as_completed: bool = False,
+        results: Optional[Results] = None,
     ) -> Any:
         """The outputs, as often as wanted until they expire.
 
         A list in input order, once the call has ended; with `as_completed=True` an iterator of (index, output) as they
         are produced, which starts with those that are there. What the function raised is raised here, unless
-        `return_exceptions` puts it in the outputs' places. `TimeoutError` after `timeout` seconds; the call goes on.
+        `return_exceptions` puts it in the outputs' places. `results="safe"` lets only data in, as for
+        `remote_parallel_map`; it is so already for a call that was started so. `TimeoutError` after `timeout` seconds;
+        the call goes on.
         """
         from ._collect import Listed
         from ._follow import Into, as_they_come, follow
         from ._outcome import Loader, call_error
 
-        loader = Loader(self._endpoint, self.id)
+        kind = self._results if results is None else checked_results(results)
+        loader = Loader(self._endpoint, self.id, results=kind)
         if as_completed:
             return as_they_come(self._endpoint, loader, timeout, return_exceptions)
         listed = Listed(return_exceptions)

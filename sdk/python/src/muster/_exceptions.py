@@ -15,7 +15,7 @@ import pickle
 import sys
 from contextlib import suppress
 from types import FunctionType, TracebackType
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ._classes import Context, UnknownClass, learn
 from ._errors import RemoteError
@@ -26,22 +26,26 @@ Frame = Tuple[str, int, str, Optional[str]]
 
 
 def load_exception(
-    item: Item, context: Context, index: int, host: Optional[str] = None
+    item: Item,
+    context: Context,
+    index: int,
+    host: Optional[str] = None,
+    loads: Callable[[Any], Any] = pickle.loads,
 ) -> BaseException:
-    """The exception of input `index`, ready to be raised: a RemoteError where it cannot be rebuilt."""
+    """The exception of input `index`, ready to be raised: a RemoteError where `loads` cannot rebuild it."""
     head_bytes, detail = split_exception(item)
     head: Dict[str, Any] = json.loads(head_bytes)
     host = host or head.get("host")
     nodes: List[Dict[str, Any]] = []
     if detail:
         with suppress(Exception):
-            nodes = pickle.loads(detail)["nodes"]
+            nodes = loads(detail)["nodes"]
     if not nodes:
         nodes = [
             {"qualname": head["type"], "module": head.get("module"), "message": head["message"]}
         ]
     nodes[0]["traceback"] = head.get("traceback", "")
-    built = _Rebuild(nodes, context)
+    built = _Rebuild(nodes, context, loads)
     error = built.root()
     if isinstance(error, RemoteError) and built.is_stand_in(0):
         error.index, error.host, error.call_id = index, host, context.call_id
@@ -72,8 +76,11 @@ def _add_note(error: BaseException, note: str) -> None:
 class _Rebuild:
     """One description on its way back to exceptions; each node is built once, so that cycles close."""
 
-    def __init__(self, nodes: List[Dict[str, Any]], context: Context) -> None:
+    def __init__(
+        self, nodes: List[Dict[str, Any]], context: Context, loads: Callable[[Any], Any]
+    ) -> None:
         self._nodes = nodes
+        self._loads_item = loads
         self._context = context
         self._built: Dict[int, BaseException] = {}
         self._stand_ins: Dict[int, bool] = {}
@@ -128,9 +135,10 @@ class _Rebuild:
 
     def _loads(self, data: bytes) -> Any:
         try:
-            return pickle.loads(data)
+            return self._loads_item(data)
         except UnknownClass:
-            if self._learnt:
+            # What is not trusted does not make this process learn classes either.
+            if self._learnt or self._loads_item is not pickle.loads:
                 raise
             self._learnt = True
             learn(self._context)
@@ -154,6 +162,9 @@ class _Rebuild:
                 setattr(error, name, value)
         return error
 
+
+_MAX_LINE = 1_000_000
+"""No file has more lines; a number from a container decides how long a list becomes."""
 
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class made by a class statement
 
@@ -205,6 +216,8 @@ def _one_line(units: int) -> bytes:
 
 def _remember_line(file: str, line: int, text: str) -> None:
     """Makes the text of a line known to traceback printers, for a file that is not on this machine."""
+    if line > _MAX_LINE:
+        return
     entry = linecache.cache.get(file)
     if entry is not None and (len(entry) != 4 or entry[1] is not None):
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Optional, TypeVar, Union, overload
 
-from ._options import Env
+from ._options import Env, Results
 from ._plan import Plan
 
 if TYPE_CHECKING:
@@ -174,6 +174,7 @@ def remote_parallel_map(
     retries: int = 0,
     return_exceptions: bool = False,
     name: Optional[str] = None,
+    results: Results = "any",
     url: Optional[str] = None,
     token: Optional[str] = None,
 ) -> Any:
@@ -207,6 +208,9 @@ def remote_parallel_map(
         retries: how often an input that raised, died or timed out is tried again.
         return_exceptions: put exceptions in the outputs' places instead of stopping at the first.
         name: what the call is called in lists; the function's name by default.
+        results: "safe" where what runs in the containers is not trusted: outputs are plain data, arrays, tables and
+            instances of classes that this program sent along; any other is an `Opaque`. The default unpickles
+            outputs like any pickle, which runs what the container put there.
         url, token: the gateway; by default `MUSTER_URL` and `MUSTER_TOKEN`, then the configuration file, then this
             machine's own service.
 
@@ -235,6 +239,7 @@ def remote_parallel_map(
         retries=retries,
         return_exceptions=return_exceptions,
         name=name,
+        results=results,
         url=url,
         token=token,
     )

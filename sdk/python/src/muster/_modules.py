@@ -87,6 +87,17 @@ class Modules:
             if isinstance(module, ModuleType) and name not in _OWN:
                 self._classify(name, module)
 
+    def ships(self, name: str) -> bool:
+        """Whether this module travels with functions, as far as is known from those that did."""
+        if name == "__main__" or name in self.by_value:
+            return True
+        parts = name.split(".")
+        packages = ("/".join(parts[:depth]) for depth in range(1, len(parts) + 1))
+        if any(path in self._units and self._units[path].package for path in packages):
+            return True
+        file = "/".join(parts) + "."
+        return any(target.startswith(file) for target in self._units)
+
     def archive(self, codes: Iterable[CodeType]) -> Archive:
         """All that must travel with a function whose code, and that of what it calls by value, is `codes`."""
         for code in codes:

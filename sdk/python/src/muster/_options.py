@@ -8,11 +8,12 @@ import numbers
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, Union
+from typing import Any, Literal, NamedTuple, Union
 
 from ._errors import UsageTypeError, UsageValueError
 
 Env = Union[Mapping[str, str], Iterable[str], None]
+Results = Literal["any", "safe"]
 
 _MAX_NAME = 200
 
@@ -23,6 +24,7 @@ class Options(NamedTuple):
     spec: dict[str, Any]
     return_exceptions: bool
     ordered: bool
+    results: Results
 
     def frame_body(self, more_inputs: bool) -> bytes:
         """The body of SPEC."""
@@ -45,6 +47,7 @@ def options(
     retries: Any,
     return_exceptions: bool,
     name: Any,
+    results: Any,
 ) -> Options:
     """The options of one call; `UsageTypeError` or `UsageValueError` names the argument that is wrong."""
     if background and generator:
@@ -77,7 +80,14 @@ def options(
         spec["retries"] = retries
     if background:
         spec["background"] = True
-    return Options(spec, bool(return_exceptions), bool(ordered))
+    return Options(spec, bool(return_exceptions), bool(ordered), checked_results(results))
+
+
+def checked_results(results: Any) -> Results:
+    """Which outputs are let in."""
+    if results not in ("any", "safe"):
+        raise UsageValueError(f"results must be 'any' or 'safe', not {results!r}")
+    return results  # type: ignore[no-any-return]
 
 
 def _positive(what: str, value: Any, unit: str) -> float:

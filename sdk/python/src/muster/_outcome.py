@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 from . import _api, _payload
@@ -21,6 +22,7 @@ from ._errors import (
     ValueTooLarge,
     WorkerDied,
 )
+from ._options import Results
 from ._wire import Item, Outputs
 
 VALUE, EXCEPTION, FAILURE = 0, 1, 2
@@ -32,8 +34,15 @@ _SILENT = (SystemExit, KeyboardInterrupt, GeneratorExit)
 class Loader:
     """Rebuilds the outputs of one call; the context that `_payload` asks for."""
 
-    def __init__(self, endpoint: Endpoint, call_id: str, function: bytes | None = None) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        call_id: str,
+        function: bytes | None = None,
+        results: Results = "any",
+    ) -> None:
         self.call_id = call_id
+        self._safe = results == "safe"
         self._endpoint = endpoint
         self._function = function
 
@@ -48,12 +57,26 @@ class Loader:
         numbers = outputs.numbers()
         if numbers is not None:
             return numbers, []
+        if self._safe:
+            return self._held(first, attempt, outputs)
         try:
             # Nearly always all are values that unpickle at once.
             if outputs.all_values:
                 return list(map(pickle.loads, outputs.items())), []
         except Exception:
             pass  # found again below, with its index
+        return self._one_by_one(first, attempt, outputs)
+
+    def _held(self, first: int, attempt: int, outputs: Outputs) -> tuple[list[Any], list[int]]:
+        from ._safe import load_output
+
+        if outputs.all_values:
+            return list(map(load_output, outputs.items())), []
+        return self._one_by_one(first, attempt, outputs)
+
+    def _one_by_one(
+        self, first: int, attempt: int, outputs: Outputs
+    ) -> tuple[list[Any], list[int]]:
         values: list[Any] = []
         failed = []
         for position, (status, item) in enumerate(outputs):
@@ -65,6 +88,10 @@ class Loader:
 
     def _one(self, index: int, attempt: int, status: int, item: Item) -> tuple[Any, bool]:
         if status == VALUE:
+            if self._safe:
+                from ._safe import load_output
+
+                return load_output(item), True
             try:
                 return _payload.load_value(item, self), True
             except Exception as error:
@@ -75,7 +102,12 @@ class Loader:
 
     def _exception(self, index: int, attempt: int, item: Item) -> BaseException:
         try:
-            found: BaseException = _payload.load_exception(item, self, index)
+            loads: Callable[[Any], Any] = pickle.loads
+            if self._safe:
+                from . import _safe
+
+                loads = _safe.loads
+            found: BaseException = _payload.load_exception(item, self, index, loads=loads)
         except Exception as error:
             return _unreadable(index, error)
         if not isinstance(found, _SILENT):

@@ -139,6 +139,12 @@ def dump_function(function: Callable[..., Any], unpack: bool = False) -> bytes:
     )
 
 
+def ships(module: str) -> bool:
+    """Whether this module travelled with a function of this process, or would by value."""
+    with _lock:
+        return _modules.ships(module)
+
+
 def _source(file: str) -> bytes:
     """Source that is in no module, so that tracebacks made in a container can show its lines."""
     if any(file.endswith("/" + path) for path in _modules_files()):

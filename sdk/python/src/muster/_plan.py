@@ -13,7 +13,7 @@ from . import _payload
 from ._config import resolve
 from ._display import Display
 from ._errors import CallError, CallFailed, UsageTypeError
-from ._options import Env, options
+from ._options import Env, Results, options
 
 if TYPE_CHECKING:
     from ._call import Call
@@ -30,6 +30,7 @@ class More(TypedDict, total=False):
     retries: int
     return_exceptions: bool
     name: Optional[str]
+    results: Results
     url: Optional[str]
     token: Optional[str]
 
@@ -109,7 +110,9 @@ class Plan:
 
         session = self._session(Queued(), Display(None))
         call_id = self._guarded(session, session.upload)
-        return Call(call_id, url=self._endpoint.url, token=self._endpoint.token)
+        made = Call(call_id, url=self._endpoint.url, token=self._endpoint.token)
+        made._results = self._options.results
+        return made
 
     def _session(self, collector: Any, display: Display | None = None) -> Session:
         from ._session import Session

@@ -244,7 +244,7 @@ class Session:
 
     def _opened(self, answer: Body) -> None:
         call_id = self.call_id or ""
-        self._loader = Loader(self._endpoint, call_id, self._function)
+        self._loader = Loader(self._endpoint, call_id, self._function, self.options.results)
         if self.options.spec.get("background"):
             answer.connection.release()
         else:

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, 
 from typing import TYPE_CHECKING, Any, Literal, Optional, TypeVar, Union, overload
 
 from . import _async
-from ._options import Env
+from ._options import Env, Results
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -184,6 +184,7 @@ def remote_parallel_map(
     retries: int = 0,
     return_exceptions: bool = False,
     name: Optional[str] = None,
+    results: Results = "any",
     url: Optional[str] = None,
     token: Optional[str] = None,
 ) -> Any:
@@ -219,6 +220,7 @@ def remote_parallel_map(
         "retries": retries,
         "return_exceptions": return_exceptions,
         "name": name,
+        "results": results,
         "url": url,
         "token": token,
     }
