@@ -490,3 +490,46 @@ async fn a_slow_reader_gets_every_event_in_the_end() {
     let values: Vec<Value> = outputs(&events).into_iter().map(|(_, value)| value).collect();
     assert_eq!(json!(values), json!(list));
 }
+
+/// The record of a call, once `there` is so.
+async fn record_when(
+    gateway: &Gateway,
+    call: &str,
+    what: &str,
+    there: impl Fn(&Value) -> bool,
+) -> Value {
+    let looked = tokio::time::timeout(support::DEADLINE, async {
+        let mut tick = tokio::time::interval(std::time::Duration::from_millis(5));
+        loop {
+            tick.tick().await;
+            let path = format!("/v1/calls/{call}");
+            let record = gateway.client().get(path).send().await.json().await;
+            if there(&record) {
+                return record;
+            }
+        }
+    });
+    looked.await.unwrap_or_else(|_| panic!("waited too long: {what}"))
+}
+
+#[tokio::test]
+async fn a_drained_host_finishes_what_it_holds_and_the_rest_of_the_call_waits_for_another() {
+    let (gateway, _one) = Gateway::with_host(hang).await;
+    let client = gateway.client();
+    let mut call = echo_call(json!((0..100).collect::<Vec<_>>()));
+    call["background"] = json!(true);
+    let id = client.post("/v1/calls").json(&call).send().await.call();
+    record_when(&gateway, &id, "the call runs", |record| record["workers"] == 2).await;
+    client.post("/v1/hosts/one/drain").send().await;
+    // What it holds is not taken from it: the call has workers until the host is gone.
+    let record = client.get(format!("/v1/calls/{id}")).send().await.json().await;
+    assert_eq!(record["workers"], 2);
+    let waits = client.post("/v1/calls").json(&call).send().await.call();
+    let record = record_when(&gateway, &waits, "it says why", |record| {
+        record["waiting"].as_str().is_some_and(|why| why.contains("draining"))
+    })
+    .await;
+    assert_eq!(record["state"], "queued");
+    let _two = gateway.connect("two", echo).await;
+    record_when(&gateway, &waits, "another host runs it", |record| record["done"] == 100).await;
+}

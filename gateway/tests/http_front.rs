@@ -46,7 +46,8 @@ fn every_operation_is_described_whole() {
         let open = route.expect("a route").access == Access::Open;
         assert_eq!(operation["security"].is_array(), open, "{id}");
         assert_eq!(answers.contains_key("401"), !open, "{id}");
-        assert_eq!(operation["requestBody"].is_object(), method == "POST" && id != "connectHost");
+        let takes_body = method == "POST" && !["connectHost", "drainHost"].contains(&id);
+        assert_eq!(operation["requestBody"].is_object(), takes_body);
         let declares_id = document["paths"][&path]["parameters"][0]["name"] == "id";
         assert_eq!(declares_id, path.contains("{id}"), "{path}");
     }
@@ -176,6 +177,25 @@ async fn a_host_that_goes_away_gives_its_name_back() {
     until("the host is gone", || gateway.fleet.hosts().is_empty()).await;
     let again = FakeAgent::dial(gateway.address, &gateway.tokens.join, "one", 2, echo).await;
     assert!(again.is_ok());
+}
+
+#[tokio::test]
+async fn a_host_is_drained_and_taken_back_by_its_name() {
+    let (gateway, _agent) = Gateway::with_host(echo).await;
+    let client = gateway.client();
+    let drained = client.post("/v1/hosts/one/drain").send().await.json().await;
+    assert_eq!((&drained["host"], &drained["state"]), (&"one".into(), &"draining".into()));
+    // Any number of times.
+    assert_eq!(client.post("/v1/hosts/one/drain").send().await.status, 200);
+    let listed = client.get("/v1/hosts").send().await.json().await;
+    assert_eq!(listed["hosts"][0]["state"], "draining");
+    let back = client.delete("/v1/hosts/one/drain").send().await.json().await;
+    assert_eq!(back["state"], "ready");
+    let mut answer = client.post("/v1/hosts/two/drain").send().await;
+    assert_eq!((answer.status.as_u16(), answer.problem().await.as_str()), (404, "unknown_host"));
+    let joiner = gateway.client_with(Some(&gateway.tokens.join));
+    let mut answer = joiner.post("/v1/hosts/one/drain").send().await;
+    assert_eq!(answer.problem().await, "forbidden");
 }
 
 #[tokio::test]

@@ -12,7 +12,10 @@
 //!
 //! When parts fail: the gateway is away: dial again, after 0.1 s and then longer, at most 10 s, never in step with other
 //! agents. It refuses us (wrong token, name taken): said once per refusal, with what to do, and tried again slowly, because
-//! an operator can mend it there. The connection dies silently: HTTP/2 pings notice within 30 s. A stream is reset: the body
+//! an operator can mend it there. The network is silent: nothing is
+//! given up for 120 s, and calls run on; what they send waits in TCP. The gateway gives this host's inputs to others after a
+//! minute, and then a connection that comes to life again is one that it has closed. After 120 s without the answer to a ping
+//! the link is lost, so that a host that is cut off ends its containers by itself. A stream is reset: the body
 //! errs and the response's receiver is gone, which `call::serve` takes as a cancel.
 //!
 //! Not here: what a call is ([`crate::call`]); TLS, which comes with its own issue.
@@ -43,7 +46,9 @@ const SEND_BUFFER: usize = 4 << 20;
 /// Calls and the status; a gateway that asks for more at once waits.
 const STREAMS: u32 = 1024;
 const PING_EVERY: Duration = Duration::from_secs(10);
-const PING_WITHIN: Duration = Duration::from_secs(20);
+/// A gateway that does not answer a ping for this long is gone: two minutes after its last word this host stops its containers
+/// itself, which by then others run.
+const PING_WITHIN: Duration = Duration::from_secs(110);
 
 /// Keeps this host linked to its gateway.
 #[derive(Debug)]

@@ -331,7 +331,8 @@ impl Owner {
 
     /// Tells hosts how many workers they may have. A host keeps one while it holds inputs: none is taken from it unfinished.
     fn tell_workers(&mut self) {
-        self.hosts.tell_workers(|id| self.machine.leased_to(id) > 0);
+        let holds = |id| self.machine.leased_to(id) > 0;
+        self.hosts.tell_workers(holds, self.machine.received());
     }
 
     /// Leases inputs to hosts as far as their demand goes, turn by turn.
@@ -403,8 +404,14 @@ impl Owner {
 
     fn publish(&self) {
         let (running, starting) = self.hosts.workers();
-        let host_says = if running == 0 { self.hosts.waiting() } else { None };
-        let workers = Workers { running, starting, host_says };
+        let idle = running == 0;
+        let workers = Workers {
+            running,
+            starting,
+            host_says: if idle { self.hosts.waiting() } else { None },
+            suspect: if idle { self.hosts.suspect() } else { None },
+            has_run: self.state == CallState::Running,
+        };
         let waiting = wait::why(self.machine.outstanding(), &self.placement, workers);
         let hosts = self.hosts.at_work();
         self.shared.record.send_if_modified(|record| {

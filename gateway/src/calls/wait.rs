@@ -3,7 +3,7 @@
 use crate::fleet::Placement;
 
 /// What is known about the workers of a call.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Workers<'a> {
     /// Workers that take inputs.
     pub running: u32,
@@ -11,6 +11,10 @@ pub struct Workers<'a> {
     pub starting: u32,
     /// What a host says it waits for.
     pub host_says: Option<&'a str>,
+    /// A host with workers of the call that is silent.
+    pub suspect: Option<&'a str>,
+    /// Whether it had a worker before.
+    pub has_run: bool,
 }
 
 /// Why nothing of a call runs; `None` when something does or nothing is to be run.
@@ -24,11 +28,22 @@ pub fn why(waiting_inputs: u64, placement: &Placement, workers: Workers<'_>) -> 
     if workers.starting > 0 {
         return Some("starting containers".to_owned());
     }
+    if let Some(host) = workers.suspect {
+        return Some(format!(
+            "waiting: host {host} does not answer; what it holds runs elsewhere if it stays silent for a minute"
+        ));
+    }
     if waiting_inputs == 0 {
         return Some("waiting for inputs".to_owned());
     }
     if placement.hosts == 0 {
         return Some("waiting: no host is connected".to_owned());
+    }
+    if placement.slots == 0 && placement.closed_slots > 0 {
+        return Some(format!(
+            "waiting: the hosts with its {} slots are draining or do not answer",
+            placement.closed_slots
+        ));
     }
     if placement.slots == 0 {
         return Some("waiting: no connected host is large enough or has the image".to_owned());
@@ -39,33 +54,69 @@ pub fn why(waiting_inputs: u64, placement: &Placement, workers: Workers<'_>) -> 
             1 => ", 1 call ahead".to_owned(),
             calls => format!(", {calls} calls ahead"),
         };
-        return Some(format!("waiting: 0 of {} slots free{ahead}", placement.slots));
+        let slots = placement.slots;
+        return Some(match workers.has_run {
+            true => format!("paused: others have their share of {slots} slots now{ahead}"),
+            false => format!("waiting: 0 of {slots} slots free{ahead}"),
+        });
     }
     Some("starting containers".to_owned())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
-    const NONE: Workers<'_> = Workers { running: 0, starting: 0, host_says: None };
+    const NONE: Workers<'_> =
+        Workers { running: 0, starting: 0, host_says: None, suspect: None, has_run: false };
+
+    fn full() -> Placement {
+        Placement { hosts: 1, slots: 12, ahead: 3, ..Placement::default() }
+    }
 
     #[test]
     fn a_full_fleet_says_how_many_calls_are_ahead() {
-        let placement = Placement { hosts: 1, slots: 12, ahead: 3, targets: Arc::default() };
-        let text = why(5, &placement, NONE).expect("waits");
+        let text = why(5, &full(), NONE).expect("waits");
         assert_eq!(text, "waiting: 0 of 12 slots free, 3 calls ahead");
+        let alone = Placement { ahead: 0, ..full() };
+        assert_eq!(why(5, &alone, NONE).as_deref(), Some("waiting: 0 of 12 slots free"));
+    }
+
+    #[test]
+    fn a_call_that_lost_its_workers_to_others_is_paused() {
+        let text = why(5, &full(), Workers { has_run: true, ..NONE }).expect("waits");
+        assert_eq!(text, "paused: others have their share of 12 slots now, 3 calls ahead");
     }
 
     #[test]
     fn what_the_host_says_comes_first_and_running_calls_do_not_wait() {
-        let placement = Placement { hosts: 1, slots: 1, ahead: 0, targets: Arc::default() };
         let pulling = Workers { host_says: Some("pulling image x 40 %"), ..NONE };
-        assert_eq!(why(5, &placement, pulling).as_deref(), Some("pulling image x 40 %"));
-        assert_eq!(why(5, &placement, Workers { running: 1, ..NONE }), None);
-        let nobody = Placement { hosts: 0, slots: 0, ahead: 0, targets: Arc::default() };
+        assert_eq!(why(5, &full(), pulling).as_deref(), Some("pulling image x 40 %"));
+        assert_eq!(why(5, &full(), Workers { running: 1, ..NONE }), None);
+        let starting = Workers { starting: 1, ..NONE };
+        assert_eq!(why(5, &full(), starting).as_deref(), Some("starting containers"));
+    }
+
+    #[test]
+    fn a_silent_host_is_named() {
+        let text = why(5, &full(), Workers { suspect: Some("box"), ..NONE }).expect("waits");
+        assert!(text.starts_with("waiting: host box does not answer; "), "{text}");
+    }
+
+    #[test]
+    fn without_a_host_that_fits_it_says_which_kind_of_host_is_missing() {
+        let nobody = Placement::default();
         assert_eq!(why(5, &nobody, NONE).as_deref(), Some("waiting: no host is connected"));
+        let small = Placement { hosts: 1, ..nobody.clone() };
+        let text = "waiting: no connected host is large enough or has the image";
+        assert_eq!(why(5, &small, NONE).as_deref(), Some(text));
+        let closed = Placement { hosts: 1, closed_slots: 4, ..nobody };
+        let text = "waiting: the hosts with its 4 slots are draining or do not answer";
+        assert_eq!(why(5, &closed, NONE).as_deref(), Some(text));
+    }
+
+    #[test]
+    fn a_call_whose_inputs_are_all_done_waits_for_more() {
+        assert_eq!(why(0, &full(), NONE).as_deref(), Some("waiting for inputs"));
     }
 }

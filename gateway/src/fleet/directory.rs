@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use muster_wire::message::HostStatus;
+use serde::Serialize;
 
+use super::HostState;
 use crate::calls::machine::LinkId;
 
 /// A cheap handle to the hosts' statuses.
@@ -13,9 +15,19 @@ pub struct Directory {
     shared: Arc<Mutex<Shared>>,
 }
 
+/// A host as those who look at hosts see it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HostRecord {
+    /// What it says of itself.
+    #[serde(flatten)]
+    pub status: HostStatus,
+    /// Whether it gets anything new.
+    pub state: HostState,
+}
+
 #[derive(Debug, Default)]
 struct Shared {
-    hosts: BTreeMap<LinkId, HostStatus>,
+    hosts: BTreeMap<LinkId, HostRecord>,
     kinds: Vec<Kind>,
     known: Arc<Vec<HostStatus>>,
 }
@@ -29,15 +41,22 @@ struct Kind {
 
 impl Directory {
     /// All hosts, by name.
-    pub fn hosts(&self) -> Vec<HostStatus> {
-        let mut hosts: Vec<HostStatus> = self.lock().hosts.values().cloned().collect();
-        hosts.sort_by(|a, b| a.host.cmp(&b.host));
+    pub fn hosts(&self) -> Vec<HostRecord> {
+        let mut hosts: Vec<HostRecord> = self.lock().hosts.values().cloned().collect();
+        hosts.sort_by(|a, b| a.status.host.cmp(&b.status.host));
         hosts
     }
 
-    /// One host's status.
-    pub fn host(&self, link: LinkId) -> Option<HostStatus> {
+    /// One host.
+    pub fn host(&self, link: LinkId) -> Option<HostRecord> {
         self.lock().hosts.get(&link).cloned()
+    }
+
+    /// Whether a host gets anything new.
+    pub fn set_state(&self, link: LinkId, state: HostState) {
+        if let Some(host) = self.lock().hosts.get_mut(&link) {
+            host.state = state;
+        }
     }
 
     /// One host of each kind: what a call can be admitted to. What is free there says nothing about the others.
@@ -48,7 +67,7 @@ impl Directory {
     /// A host is like this now; whether calls can tell it from what it was.
     pub fn set(&self, link: LinkId, status: HostStatus) -> bool {
         let mut shared = self.lock();
-        let known = shared.hosts.get(&link);
+        let known = shared.hosts.get(&link).map(|host| &host.status);
         if let Some(before) = known {
             count_claims(before, &status);
         }
@@ -65,7 +84,8 @@ impl Directory {
                 }
             }
         }
-        shared.hosts.insert(link, status);
+        let state = shared.hosts.get(&link).map(|host| host.state).unwrap_or_default();
+        shared.hosts.insert(link, HostRecord { status, state });
         looks || draining
     }
 
@@ -89,11 +109,11 @@ impl Shared {
         };
         let kind = &mut self.kinds[at];
         kind.hosts.remove(&link);
-        let name = self.hosts.get(&link).map(|status| status.host.as_str());
+        let name = self.hosts.get(&link).map(|host| host.status.host.as_str());
         if let Some(next) = kind.hosts.first() {
             // Messages name a host that is there.
             if name == Some(kind.like.host.as_str()) {
-                kind.like.host.clone_from(&self.hosts[next].host);
+                kind.like.host.clone_from(&self.hosts[next].status.host);
                 self.publish();
             }
         } else {
@@ -159,7 +179,8 @@ mod tests {
         assert!(!directory.set(1, HostStatus { free_cores: 0.0, workers: 2, ..host("b", 2.0) }));
         assert!(directory.set(1, HostStatus { draining: true, ..host("b", 2.0) }));
         assert_eq!(names(&directory.kinds()), ["b", "c"]);
-        assert_eq!(names(&directory.hosts()), ["a", "b", "c"]);
+        let all: Vec<String> = directory.hosts().into_iter().map(|it| it.status.host).collect();
+        assert_eq!(all, ["a", "b", "c"]);
     }
 
     #[test]

@@ -7,21 +7,30 @@
 //!
 //! **Truth.** A host is the truth about its slots: placement counts what hosts *have*, and an agent that was given workers for two calls starts the second when the first has really gone.
 //!
-//! **Failures.** A link that ends takes its host out; the calls see the host gone from their placement, and each call's own exchange with it ends. A host whose name is connected already is refused, unless it is the same start of the same agent: then the new
-//! connection replaces the old one, which may be half dead.
+//! **States of a host.** *Ready*; *suspect*, when nothing was heard of it for 8 s ([`seats`], pure): it keeps what it has and gets nothing new, neither workers nor inputs, and goes on as before when it is heard again; *draining*, when it says so (SIGTERM) or an
+//! admin asked for it: its workers are taken from the calls, each of which lets it finish the inputs it holds and then ends its exchange there. A drain that was asked for stays with the host's name, whether it is connected or not, until it is undone or the gateway ends.
+//!
+//! **Failures.** A host that is silent for 55 s is given up: its connection is closed, and with it its exchanges, so that its inputs are leased again within a minute. A partition shorter than that costs nothing: TCP holds what is on the way. A connection that *breaks* (reset, closed) says
+//! that the agent has cancelled its calls or is dead, so its exchanges end and its inputs are leased again at once. An agent that hears nothing for 120 s gives its link up too, and stops its containers. Whatever comes on a connection that was given up is not read; an output on a
+//! new connection of the same host for an input it does not hold there is late (`calls::machine`). A link that ends takes its host out; the calls see the host gone from their placement, and each call's own exchange with it ends. Who gets a name that is taken already, [`seats`] says.
 
 mod directory;
 mod owner;
 pub mod placement;
+pub mod seats;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use directory::HostRecord;
 pub use placement::Need;
+use seats::{Change, Seats};
 
 use muster_wire::message::HostStatus;
+use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::calls::machine::LinkId;
@@ -33,8 +42,21 @@ use crate::tasks::Tasks;
 pub struct Fleet {
     commands: mpsc::Sender<Command>,
     directory: directory::Directory,
-    seats: Arc<Mutex<Seats>>,
+    seats: Arc<Mutex<Connections>>,
     tasks: Tasks,
+}
+
+/// Whether a host gets anything new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HostState {
+    /// It does.
+    #[default]
+    Ready,
+    /// It is silent: it keeps what it has.
+    Suspect,
+    /// It finishes what runs there.
+    Draining,
 }
 
 /// Where a call may have workers.
@@ -44,6 +66,8 @@ pub struct Placement {
     pub hosts: u32,
     /// How many workers of this call's size fit all suitable hosts when they are empty.
     pub slots: u32,
+    /// How many more would fit hosts that get nothing new now.
+    pub closed_slots: u32,
     /// How many older calls hold or want workers.
     pub ahead: u32,
     /// Hosts and how many workers the call may have there; absent means none.
@@ -65,22 +89,29 @@ enum Command {
     HostUp(Arc<HostLink>, HostStatus),
     HostChanged(LinkId, HostStatus),
     HostDown(LinkId),
+    /// It is suspect, or is not any more.
+    HostSuspect(LinkId, bool),
+    /// A host of this name gets nothing new, or does again.
+    Drain(String, Drain, oneshot::Sender<Option<HostRecord>>),
     CallUp(u64, Need, watch::Sender<Placement>),
     CallWants(u64, u32),
     CallDown(u64),
 }
 
-#[derive(Debug, Default)]
-struct Seats {
-    next: u64,
-    taken: HashMap<String, Taken>,
+/// What an admin asks of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drain {
+    /// Finish what runs, take nothing new.
+    Begin,
+    /// Take work again.
+    Undo,
 }
 
-#[derive(Debug)]
-struct Taken {
-    epoch: u64,
-    link: LinkId,
-    replaced: CancellationToken,
+#[derive(Debug, Default)]
+struct Connections {
+    seats: Seats,
+    /// Ends a connection whose name another one has now.
+    replaced: HashMap<LinkId, CancellationToken>,
 }
 
 /// The name is connected already.
@@ -120,7 +151,7 @@ impl Fleet {
     }
 
     /// The connected hosts, by name.
-    pub fn hosts(&self) -> Vec<HostStatus> {
+    pub fn hosts(&self) -> Vec<HostRecord> {
         self.directory.hosts()
     }
 
@@ -130,20 +161,31 @@ impl Fleet {
     }
 
     /// Reserves a name for a connection.
-    pub async fn reserve(&self, name: &str, epoch: u64) -> Result<HostSeat, HostTaken> {
-        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(taken) = seats.taken.get(name) {
-            if taken.epoch != epoch {
-                return Err(HostTaken { name: name.to_owned() });
-            }
-            taken.replaced.cancel();
+    pub fn reserve(&self, name: &str, epoch: u64) -> Result<HostSeat, HostTaken> {
+        let mut connections = self.connections();
+        let reserved = connections
+            .seats
+            .reserve(name, epoch, Instant::now().into_std())
+            .ok_or_else(|| HostTaken { name: name.to_owned() })?;
+        if let Some(before) = reserved.replaces.and_then(|link| connections.replaced.remove(&link))
+        {
+            before.cancel();
         }
-        seats.next += 1;
-        let link = seats.next;
         let replaced = CancellationToken::new();
-        let taken = Taken { epoch, link, replaced: replaced.clone() };
-        seats.taken.insert(name.to_owned(), taken);
-        Ok(HostSeat { fleet: self.clone(), name: name.to_owned(), link, replaced })
+        connections.replaced.insert(reserved.link, replaced.clone());
+        let (fleet, name) = (self.clone(), name.to_owned());
+        Ok(HostSeat { fleet, name, link: reserved.link, replaced })
+    }
+
+    /// Drains the connected host of this name, or undoes that; `None` when there is none. The host as it is then.
+    pub async fn drain(&self, name: &str, drain: Drain) -> Option<HostRecord> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.commands.send(Command::Drain(name.to_owned(), drain, reply)).await;
+        answer.await.ok().flatten()
+    }
+
+    fn connections(&self) -> std::sync::MutexGuard<'_, Connections> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Enters a call that does not want workers yet.
@@ -175,11 +217,8 @@ impl HostSeat {
     pub fn run(self, io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
         let tasks = self.fleet.tasks.clone();
         tasks.clone().spawn(async move {
-            let events = LinkEvents {
-                commands: self.fleet.commands.clone(),
-                up: None,
-                tasks: tasks.clone(),
-            };
+            let (fleet, name) = (self.fleet.clone(), self.name.clone());
+            let events = LinkEvents { pulse: Pulse { fleet, name, link: self.link }, up: false };
             tracing::info!(host = self.name, "host connected");
             let ended = tokio::select! {
                 ended = link::run(self.link, self.name.clone(), io, events, tasks.clone()) => ended,
@@ -199,38 +238,70 @@ impl HostSeat {
 
 impl Drop for HostSeat {
     fn drop(&mut self) {
-        let mut seats = self.fleet.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        if seats.taken.get(&self.name).is_some_and(|taken| taken.link == self.link) {
-            seats.taken.remove(&self.name);
-        }
+        let mut connections = self.fleet.connections();
+        connections.replaced.remove(&self.link);
+        connections.seats.leave(&self.name, self.link);
     }
 }
 
 /// Through which a link tells the fleet of its host; dropping it takes the host out.
 #[derive(Debug)]
 pub struct LinkEvents {
-    commands: mpsc::Sender<Command>,
-    up: Option<LinkId>,
-    tasks: Tasks,
+    pulse: Pulse,
+    up: bool,
 }
+
+/// Through which a link tells the fleet whether its host is heard.
+#[derive(Debug, Clone)]
+pub struct Pulse {
+    fleet: Fleet,
+    name: String,
+    link: LinkId,
+}
+
+/// The host was silent for too long: its link has to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GivenUp;
 
 impl LinkEvents {
     /// The host said how it is.
     pub async fn status(&mut self, link: &Arc<HostLink>, status: HostStatus) {
         let command = match self.up {
-            Some(id) => Command::HostChanged(id, status),
-            None => Command::HostUp(link.clone(), status),
+            true => Command::HostChanged(link.id, status),
+            false => Command::HostUp(link.clone(), status),
         };
-        self.up = Some(link.id);
-        let _ = self.commands.send(command).await;
+        self.up = true;
+        let _ = self.pulse.fleet.commands.send(command).await;
+    }
+
+    /// For those who listen.
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 }
 
 impl Drop for LinkEvents {
     fn drop(&mut self) {
-        if let Some(id) = self.up {
-            tell(&self.tasks, &self.commands, Command::HostDown(id));
+        if self.up {
+            let Fleet { commands, tasks, .. } = &self.pulse.fleet;
+            tell(tasks, commands, Command::HostDown(self.pulse.link));
         }
+    }
+}
+
+impl Pulse {
+    /// Whether the host was heard since the last look.
+    pub async fn look(&self, heard: bool) -> Result<(), GivenUp> {
+        let now = Instant::now().into_std();
+        let change = self.fleet.connections().seats.look(&self.name, self.link, heard, now);
+        let Some(change) = change else { return Ok(()) };
+        tracing::info!(host = self.name, ?change, "host heard, or not");
+        if change == Change::GivenUp {
+            return Err(GivenUp);
+        }
+        let suspect = change == Change::Suspected;
+        let _ = self.fleet.commands.send(Command::HostSuspect(self.link, suspect)).await;
+        Ok(())
     }
 }
 

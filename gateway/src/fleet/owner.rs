@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::directory::Directory;
-use super::placement::{HostRoom, Placements};
-use super::{Command, Placement, Target};
+use super::placement::{HostRoom, Placements, Slots};
+use super::{Command, Drain, HostRecord, HostState, Placement, Target};
 use crate::calls::machine::LinkId;
 use crate::link::HostLink;
 use crate::tasks::Tasks;
@@ -24,6 +24,11 @@ struct Owner {
     directory: Directory,
     links: HashMap<LinkId, Arc<HostLink>>,
     placements: Placements,
+    suspects: HashSet<LinkId>,
+    /// Names of hosts that an admin drains.
+    drained: HashSet<String>,
+    /// Calls with workers on a host whose state has changed.
+    concerned: BTreeSet<u64>,
     calls: HashMap<u64, watch::Sender<Placement>>,
     /// What calls were told of hosts and of those ahead of them may not be so any more.
     stale: bool,
@@ -35,6 +40,9 @@ pub(super) async fn run(mut inbox: mpsc::Receiver<Command>, directory: Directory
         directory,
         links: HashMap::new(),
         placements: Placements::default(),
+        suspects: HashSet::new(),
+        drained: HashSet::new(),
+        concerned: BTreeSet::new(),
         calls: HashMap::new(),
         stale: false,
         noticed: Instant::now(),
@@ -78,9 +86,21 @@ impl Owner {
             }
             Command::HostDown(link) => {
                 self.links.remove(&link);
+                self.suspects.remove(&link);
                 self.directory.remove(link);
                 self.placements.host_gone(link);
                 self.count_hosts();
+            }
+            Command::HostSuspect(link, suspect) => {
+                match suspect {
+                    true => self.suspects.insert(link),
+                    false => self.suspects.remove(&link),
+                };
+                self.judge(link);
+            }
+            Command::Drain(name, drain, reply) => {
+                // Whoever asked may be gone.
+                let _ = reply.send(self.drain(name, drain));
             }
             Command::CallUp(id, need, placement) => {
                 self.placements.call(id, &need);
@@ -99,19 +119,52 @@ impl Owner {
 
     /// A host is like this now. What is free on it changes all the time, and concerns nobody here.
     fn host(&mut self, link: LinkId, status: HostStatus) {
-        if self.directory.set(link, status)
-            && let Some(status) = self.directory.host(link)
-        {
-            let room = HostRoom {
-                cores: status.cores,
-                ram_bytes: status.ram_bytes,
-                draining: status.draining,
-                pull: status.pull,
-                images: status.images.into_iter().map(|image| image.name).collect(),
-            };
-            self.placements.host(link, room);
+        if self.directory.set(link, status) {
+            self.judge(link);
             self.count_hosts();
         }
+    }
+
+    /// Finds out whether a host gets anything new, and tells placement, its link, and those who look at hosts.
+    fn judge(&mut self, link: LinkId) {
+        let (Some(at), Some(HostRecord { status, state: before })) =
+            (self.links.get(&link), self.directory.host(link))
+        else {
+            self.suspects.remove(&link);
+            return;
+        };
+        let state = if status.draining || self.drained.contains(&status.host) {
+            HostState::Draining
+        } else if self.suspects.contains(&link) {
+            HostState::Suspect
+        } else {
+            HostState::Ready
+        };
+        if state != before {
+            at.set_state(state);
+            self.directory.set_state(link, state);
+            self.concerned.extend(self.placements.calls_on(link));
+            self.stale = true;
+        }
+        let room = HostRoom {
+            cores: status.cores,
+            ram_bytes: status.ram_bytes,
+            state,
+            pull: status.pull,
+            images: status.images.into_iter().map(|image| image.name).collect(),
+        };
+        self.placements.host(link, room);
+    }
+
+    fn drain(&mut self, name: String, drain: Drain) -> Option<HostRecord> {
+        let links = self.links.iter();
+        let link = links.filter(|(_, at)| at.host == name).map(|(link, _)| *link).max()?;
+        match drain {
+            Drain::Begin => self.drained.insert(name),
+            Drain::Undo => self.drained.remove(&name),
+        };
+        self.judge(link);
+        self.directory.host(link)
     }
 
     fn count_hosts(&mut self) {
@@ -121,7 +174,9 @@ impl Owner {
 
     /// Places, and tells those whose workers have changed.
     fn place(&mut self) {
-        for id in self.placements.settle() {
+        let mut changed = self.placements.settle();
+        changed.append(&mut self.concerned);
+        for id in changed {
             let Some(placement) = self.calls.get(&id) else { continue };
             let targets: Vec<Target> = self
                 .placements
@@ -132,9 +187,11 @@ impl Owner {
                 .collect();
             // A call that waits wants to know behind how many.
             self.stale |= targets.is_empty();
-            let (hosts, slots) = (self.placements.hosts() as u32, self.placements.slots(id));
+            let hosts = self.placements.hosts() as u32;
+            let Slots { open: slots, closed: closed_slots } = self.placements.slots(id);
             placement.send_modify(|now| {
-                *now = Placement { hosts, slots, ahead: now.ahead, targets: targets.into() };
+                let (ahead, targets) = (now.ahead, targets.into());
+                *now = Placement { hosts, slots, closed_slots, ahead, targets };
             });
         }
     }
@@ -150,13 +207,14 @@ impl Owner {
         let hosts = self.placements.hosts() as u32;
         for (id, ahead) in self.placements.line() {
             let Some(placement) = self.calls.get(&id) else { continue };
-            let slots = self.placements.slots(id);
+            let Slots { open: slots, closed } = self.placements.slots(id);
             placement.send_if_modified(|now| {
                 // Whoever has workers does not wait for others.
                 let ahead = if now.targets.is_empty() { ahead } else { 0 };
-                let changed = (now.hosts, now.slots, now.ahead) != (hosts, slots, ahead);
-                (now.hosts, now.slots, now.ahead) = (hosts, slots, ahead);
-                changed
+                let before = (now.hosts, now.slots, now.closed_slots, now.ahead);
+                let after = (hosts, slots, closed, ahead);
+                (now.hosts, now.slots, now.closed_slots, now.ahead) = after;
+                before != after
             });
         }
     }

@@ -1,4 +1,4 @@
-//! Hosts: their list, and the door an agent comes in by.
+//! Hosts: their list, their draining, and the door an agent comes in by.
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -7,22 +7,42 @@ use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use hyper_util::rt::TokioIo;
 use muster_wire::AGENT_PROTOCOL;
-use muster_wire::message::HostStatus;
 use serde::Serialize;
 
 use super::problem::{Code, Problem};
 use super::query::Query;
 use super::{Front, records};
+use crate::fleet::{Drain, HostRecord};
 
 #[derive(Serialize)]
 struct List {
-    hosts: Vec<HostStatus>,
+    hosts: Vec<HostRecord>,
 }
 
 /// `GET /v1/hosts`.
 pub fn list(front: &Front, request: &Request) -> Result<Response, Problem> {
     Query::parse(request.uri().query(), &[], &[])?;
     Ok(records::plain_json(&List { hosts: front.fleet.hosts() }))
+}
+
+/// `POST /v1/hosts/{name}/drain` and `DELETE`: the host as it is then.
+pub async fn drain(
+    front: &Front,
+    name: &str,
+    drain: Drain,
+    request: Request,
+) -> Result<Response, Problem> {
+    // Without its body, which nobody reads, the request may wait.
+    let uri = request.into_parts().0.uri;
+    Query::parse(uri.query(), &[], &[])?;
+    let host = front.fleet.drain(name, drain).await.ok_or_else(|| {
+        Problem::new(
+            Code::UnknownHost,
+            "No host of this name is connected.",
+            "`GET /v1/hosts` lists the hosts that are.",
+        )
+    })?;
+    Ok(records::plain_json(&host))
 }
 
 /// `POST /v1/hosts/connect`: takes the name, answers 101, and hands the connection to the link.
@@ -38,7 +58,7 @@ pub async fn connect(front: &Front, request: Request) -> Result<Response, Proble
     }
     let name = host_name(headers)?.to_owned();
     let epoch = epoch(headers)?;
-    let seat = front.fleet.reserve(&name, epoch).await.map_err(|_| {
+    let seat = front.fleet.reserve(&name, epoch).map_err(|_| {
         Problem::new(
             Code::HostTaken,
             format!("A host named `{name}` is connected already."),

@@ -62,7 +62,7 @@ use self::problem::{Code, Problem};
 use self::routes::{Action, ROUTES, Route};
 use crate::auth::{Identity, Tokens};
 use crate::calls::Calls;
-use crate::fleet::Fleet;
+use crate::fleet::{Drain, Fleet};
 use crate::tasks::Tasks;
 
 pub use self::server::{ServerConfig, serve};
@@ -148,6 +148,8 @@ async fn act(
         Action::ReadEvents => events::read(&records::find(front, &who, id)?, &request),
         Action::Run => run::run(front, who, request).await,
         Action::ListHosts => hosts::list(front, &request),
+        Action::DrainHost => hosts::drain(front, id, Drain::Begin, request).await,
+        Action::UndrainHost => hosts::drain(front, id, Drain::Undo, request).await,
         Action::ConnectHost => hosts::connect(front, request).await,
     }
 }

@@ -53,6 +53,7 @@ codes! {
     OriginRefused "origin_refused" 403 "Requests from web pages are refused"
     UnknownRoute "unknown_route" 404 "There is no such route"
     UnknownCall "unknown_call" 404 "There is no such call"
+    UnknownHost "unknown_host" 404 "There is no such host"
     NoFunction "no_function" 404 "The call has no function"
     MethodNotAllowed "method_not_allowed" 405 "The route does not take this method"
     NotAcceptable "not_acceptable" 406 "None of the accepted media types can be given"

@@ -32,6 +32,8 @@ pub enum Action {
     ReadEvents,
     Run,
     ListHosts,
+    DrainHost,
+    UndrainHost,
     ConnectHost,
 }
 
@@ -40,7 +42,7 @@ pub enum Action {
 pub struct Route {
     /// Its method.
     pub method: Method,
-    /// Its path, `{id}` standing for a call.
+    /// Its path, `{id}` standing for a call, `{host}` for a host's name.
     pub path: &'static str,
     /// Who may use it.
     pub access: Access,
@@ -56,6 +58,7 @@ const SUBMIT: Access = Access::Scope(Scope::Submit);
 const READ: Access = Access::Scope(Scope::Read);
 const CANCEL: Access = Access::Scope(Scope::Cancel);
 const METRICS: Access = Access::Scope(Scope::Metrics);
+const ADMIN: Access = Access::Scope(Scope::Admin);
 const JOIN: Access = Access::Scope(Scope::Join);
 
 /// Every route there is.
@@ -70,6 +73,8 @@ pub static ROUTES: &[Route] = &[
     route(Method::GET,    "/v1/calls/{id}/function", READ,          Action::ReadFunction),
     route(Method::POST,   "/v1/run",                 SUBMIT,        Action::Run),
     route(Method::GET,    "/v1/hosts",               READ,          Action::ListHosts),
+    route(Method::POST,   "/v1/hosts/{host}/drain",  ADMIN,         Action::DrainHost),
+    route(Method::DELETE, "/v1/hosts/{host}/drain",  ADMIN,         Action::UndrainHost),
     route(Method::POST,   "/v1/hosts/connect",       JOIN,          Action::ConnectHost),
     route(Method::GET,    "/healthz",                Access::Open,  Action::Health),
     route(Method::GET,    "/readyz",                 Access::Open,  Action::Ready),

@@ -1,11 +1,13 @@
 //! The way to one host: the agent dialled, now the roles are turned and the gateway is the HTTP/2 client (PROTOCOL.md section 5).
 //!
 //! [`run`] owns the connection: it reads the host's status until the connection ends. [`HostLink`] opens one exchange per call; each is driven by a task of its own that carries frames from and to the call's owner task. A connection that ends takes its exchanges with it,
-//! and each tells its call so. Both directions have bounds: a call that is slow to take what a host sends slows that host's exchange by HTTP/2's flow control, and no other.
+//! and each tells its call so. Whatever comes in on the connection, be it the answer to a ping, is a sign of life of the host; the fleet hears each second whether there was one, and says when the link has to end (`fleet::seats`). Both directions have bounds: a call that is slow to take what a host sends slows that host's exchange by HTTP/2's flow control, and no other.
 
 mod exchange;
+mod heard;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,17 +20,24 @@ use muster_wire::WireError;
 use muster_wire::frame::{Decoder, Kind};
 use muster_wire::message::{HostStatus, from_json};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 
 pub use exchange::{Exchange, Inbox, LinkEvent, News};
 
 use crate::calls::machine::LinkId;
-use crate::fleet::LinkEvents;
+use crate::fleet::seats::GIVE_UP_AFTER;
+use crate::fleet::{GivenUp, HostState, LinkEvents};
 use crate::tasks::Tasks;
+use heard::Heard;
 
 /// The largest HOST_STATUS, in bytes.
 const MAX_STATUS: usize = 1 << 20;
-/// How long a host may be silent on its status stream.
-const STATUS_SILENCE: Duration = Duration::from_secs(20);
+/// How often the fleet is told whether the host was heard.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A host that says nothing is asked this often.
+const PING_EVERY: Duration = Duration::from_secs(4);
+/// The fleet gives a silent host up before this.
+const PING_WITHIN: Duration = Duration::from_secs(120);
 
 /// Why a connection to a host ended.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +49,7 @@ pub enum LinkError {
     #[error("the host broke the protocol")]
     Protocol(#[source] WireError),
     /// The host says nothing any more.
-    #[error("the host said nothing for {} s", STATUS_SILENCE.as_secs())]
+    #[error("the host said nothing for {} s", GIVE_UP_AFTER.as_secs())]
     Silent,
     /// The host refused a request.
     #[error("the host answered {0}")]
@@ -59,8 +68,21 @@ pub struct HostLink {
     pub id: LinkId,
     /// The host's name.
     pub host: String,
+    state: watch::Sender<HostState>,
     requests: http2::SendRequest<Body>,
     tasks: Tasks,
+}
+
+impl HostLink {
+    /// Whether it gets anything new. Calls with workers there are told of changes through their placement.
+    pub fn state(&self) -> HostState {
+        *self.state.borrow()
+    }
+
+    /// The fleet says how the host is.
+    pub(crate) fn set_state(&self, state: HostState) {
+        self.state.send_replace(state);
+    }
 }
 
 /// Speaks to a host until its connection ends.
@@ -71,19 +93,31 @@ pub async fn run(
     mut events: LinkEvents,
     tasks: Tasks,
 ) -> Result<(), LinkError> {
+    let heard = Arc::new(AtomicBool::new(false));
     let (mut requests, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(8 << 20)
         .initial_connection_window_size(32 << 20)
         .max_frame_size(1 << 20)
         .max_send_buf_size(1 << 20)
-        .keep_alive_interval(Duration::from_secs(5))
-        .keep_alive_timeout(Duration::from_secs(15))
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_WITHIN)
         .keep_alive_while_idle(true)
-        .handshake::<_, Body>(TokioIo::new(io))
+        .handshake::<_, Body>(TokioIo::new(Heard::new(io, heard.clone())))
         .await
         .map_err(LinkError::Http)?;
-    let link = Arc::new(HostLink { id, host, requests: requests.clone(), tasks });
+    let state = watch::Sender::default();
+    let link = Arc::new(HostLink { id, host, state, requests: requests.clone(), tasks });
+    let pulse = events.pulse();
+    let silence = async {
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        loop {
+            looks.tick().await;
+            if let Err(GivenUp) = pulse.look(heard.swap(false, Ordering::Relaxed)).await {
+                return Err(LinkError::Silent);
+            }
+        }
+    };
     let status = async {
         let response = requests
             .send_request(request("GET", "/v1/status", empty()))
@@ -95,8 +129,7 @@ pub async fn run(
         let mut body = response.into_body();
         let mut decoder = Decoder::new(MAX_STATUS);
         loop {
-            let next = tokio::time::timeout(STATUS_SILENCE, body.frame()).await;
-            let Some(data) = next.map_err(|_| LinkError::Silent)? else { return Ok(()) };
+            let Some(data) = body.frame().await else { return Ok(()) };
             if let Ok(data) = data.map_err(LinkError::Http)?.into_data() {
                 decoder.push(&data);
             }
@@ -113,6 +146,7 @@ pub async fn run(
     tokio::select! {
         ended = connection => ended.map_err(LinkError::Http),
         ended = status => ended,
+        silent = silence => silent,
     }
 }
 

@@ -85,7 +85,7 @@ impl Gateway {
     pub async fn connect(&self, name: &str, behaviour: impl Behaviour) -> FakeAgent {
         let agent = FakeAgent::dial(self.address, &self.tokens.join, name, 1, behaviour).await;
         let agent = agent.expect("the host is let in");
-        let there = || self.fleet.hosts().iter().any(|host| host.host == name);
+        let there = || self.fleet.hosts().iter().any(|host| host.status.host == name);
         until("the host is listed", there).await;
         agent
     }

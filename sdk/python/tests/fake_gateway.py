@@ -307,6 +307,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self.answer(200, {"calls": [call.record() for call in self.fake.calls.values()]})
         if method == "GET" and parts == ["v1", "hosts"]:
             return self.answer(200, {"hosts": [{"host": "fake-host"}]})
+        if parts == ["v1", "hosts", "fake-host", "drain"]:
+            state = {"POST": "draining", "DELETE": "ready"}[method]
+            return self.answer(200, {"host": "fake-host", "state": state})
         call = self.fake.calls.get(parts[2]) if len(parts) > 2 else None
         if call is None:
             return self.problem(

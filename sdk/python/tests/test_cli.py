@@ -29,6 +29,9 @@ def test_a_call_can_be_listed_followed_and_cancelled(gateway, capsys):
     assert main(["--url", gateway.url, "status", call.id]) == 0
     assert main(["hosts"]) == 0
     assert "fake-host" in capsys.readouterr().out
+    assert main(["drain", "fake-host"]) == 0
+    assert main(["drain", "--undo", "fake-host"]) == 0
+    assert capsys.readouterr().out == "fake-host draining\nfake-host ready\n"
 
 
 def test_waiting_for_a_call_that_fails_fails(gateway, capsys):

@@ -3,8 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Size;
+use super::{Size, Slots};
 use crate::calls::machine::LinkId;
+use crate::fleet::HostState;
 use crate::images;
 
 /// A host as placement sees it. Most hosts of a fleet look alike.
@@ -14,8 +15,8 @@ pub struct HostRoom {
     pub cores: f64,
     /// Memory it gives to workers, in bytes.
     pub ram_bytes: u64,
-    /// Takes nothing new.
-    pub draining: bool,
+    /// Whether it takes anything new.
+    pub state: HostState,
     /// May pull images that are not there.
     pub pull: bool,
     /// Names of the images that are there.
@@ -128,7 +129,8 @@ impl Hosts {
     /// Whether a host takes new workers of those whom these kinds suit.
     pub fn takes(&self, link: LinkId, suits: &[bool]) -> bool {
         self.hosts.get(&link).is_some_and(|host| {
-            suits.get(host.kind) == Some(&true) && !self.kinds[host.kind].room.draining
+            suits.get(host.kind) == Some(&true)
+                && self.kinds[host.kind].room.state == HostState::Ready
         })
     }
 
@@ -163,14 +165,15 @@ impl Hosts {
     }
 
     /// How many workers of this size all hosts of these kinds could hold if they were empty.
-    pub fn slots(&self, size: Size, suits: &[bool]) -> u32 {
-        let kinds = self.kinds.iter().zip(suits);
-        let of_kind = |kind: &Kind| u64::from(kind.hosts) * kind.size.how_many(size);
-        let slots: u64 = kinds
-            .filter(|(kind, suits)| **suits && !kind.room.draining)
-            .map(|(kind, _)| of_kind(kind))
-            .sum();
-        u32::try_from(slots).unwrap_or(u32::MAX)
+    pub fn slots(&self, size: Size, suits: &[bool]) -> Slots {
+        let kinds = || self.kinds.iter().zip(suits).filter(|(_, suits)| **suits);
+        let count = |ready: bool| {
+            let kinds = kinds().filter(|(kind, _)| (kind.room.state == HostState::Ready) == ready);
+            let slots: u64 =
+                kinds.map(|(kind, _)| u64::from(kind.hosts) * kind.size.how_many(size)).sum();
+            u32::try_from(slots).unwrap_or(u32::MAX)
+        };
+        Slots { open: count(true), closed: count(false) }
     }
 
     fn kind_of(&mut self, room: HostRoom) -> KindId {
@@ -203,7 +206,7 @@ impl Hosts {
 
     fn index(&mut self, link: LinkId, kind: KindId, free: Size) {
         let kind = &mut self.kinds[kind];
-        if !kind.room.draining {
+        if kind.room.state == HostState::Ready {
             kind.roomy.insert((free.cpu, Reverse(link)));
         }
     }

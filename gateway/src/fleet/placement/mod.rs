@@ -26,6 +26,7 @@ pub use hosts::HostRoom;
 use hosts::Hosts;
 
 use crate::calls::machine::LinkId;
+use crate::fleet::HostState;
 
 /// Hosts on which room for a large worker is sought in one go.
 const TRIES: usize = 32;
@@ -49,6 +50,15 @@ pub struct Size {
     pub cpu: i64,
     /// Bytes of memory.
     pub ram: i64,
+}
+
+/// How many workers of a size the hosts that suit them could hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Slots {
+    /// Hosts that take new ones.
+    pub open: u32,
+    /// Hosts that take nothing new now.
+    pub closed: u32,
 }
 
 /// What a call needs of hosts.
@@ -128,9 +138,15 @@ impl Size {
 }
 
 impl Placements {
-    /// A host came, or looks different now. Workers it has no room for any more are taken back.
+    /// A host came, or looks different now. Workers it has no room for any more are taken back; from one that drains, all.
     pub fn host(&mut self, link: LinkId, room: HostRoom) {
+        let drains = room.state == HostState::Draining;
         self.hosts.set(link, room);
+        if drains && let Some(host) = self.hosts.get(link) {
+            for (call, count) in host.held.clone() {
+                self.take(call, link, count);
+            }
+        }
         while let Some(host) = self.hosts.get(link)
             && !host.free.holds(Size::default())
             && let Some(richest) = host
@@ -223,13 +239,18 @@ impl Placements {
     }
 
     /// How many workers of this call's size all hosts could hold if they were empty.
-    pub fn slots(&self, id: u64) -> u32 {
-        let Some(call) = self.calls.get(&id) else { return 0 };
+    pub fn slots(&self, id: u64) -> Slots {
+        let Some(call) = self.calls.get(&id) else { return Slots::default() };
         let class = &self.classes[call.class];
         if class.suits.0 == self.hosts.version() {
             return self.hosts.slots(class.size, &class.suits.1);
         }
         self.hosts.slots(class.size, &self.hosts.suiting(&class.image))
+    }
+
+    /// The calls that have workers on a host.
+    pub fn calls_on(&self, link: LinkId) -> impl Iterator<Item = u64> + '_ {
+        self.hosts.get(link).into_iter().flat_map(|host| host.held.keys().copied())
     }
 
     /// How many hosts there are.

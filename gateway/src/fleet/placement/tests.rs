@@ -7,7 +7,13 @@ use super::*;
 const GIB: u64 = 1 << 30;
 
 fn room(cores: f64) -> HostRoom {
-    HostRoom { cores, ram_bytes: 64 * GIB, draining: false, pull: false, images: vec!["x".into()] }
+    HostRoom {
+        cores,
+        ram_bytes: 64 * GIB,
+        state: HostState::Ready,
+        pull: false,
+        images: vec!["x".into()],
+    }
 }
 
 fn need(cpu: f64, gib: u64) -> Need {
@@ -38,7 +44,7 @@ fn a_call_alone_takes_all_the_room_it_wants_over_all_hosts() {
     let mut placements = fleet(&[2.0, 2.0]);
     enter(&mut placements, 7, &need(1.0, 1), 3);
     assert_eq!((count(&placements, 7), placements.of(7).count()), (3, 2));
-    assert_eq!(placements.slots(7), 4);
+    assert_eq!(placements.slots(7), Slots { open: 4, closed: 0 });
 }
 
 #[test]
@@ -63,14 +69,28 @@ fn a_call_with_workers_keeps_one_when_there_are_more_calls_than_slots() {
 }
 
 #[test]
-fn a_draining_host_keeps_its_workers_and_takes_no_new_ones() {
+fn a_draining_host_gives_its_workers_up_and_takes_no_new_ones() {
+    let mut placements = fleet(&[4.0, 1.0]);
+    enter(&mut placements, 1, &need(1.0, 1), 3);
+    placements.host(1, HostRoom { state: HostState::Draining, ..room(4.0) });
+    placements.settle();
+    assert_eq!(placements.of(1).collect::<Vec<_>>(), [(2, 1)]);
+    assert_eq!(placements.slots(1), Slots { open: 1, closed: 4 });
+    placements.host(1, room(4.0));
+    placements.settle();
+    assert_eq!(count(&placements, 1), 3);
+}
+
+#[test]
+fn a_suspect_host_keeps_its_workers_and_takes_no_new_ones() {
     let mut placements = fleet(&[4.0]);
     enter(&mut placements, 1, &need(1.0, 1), 2);
-    placements.host(1, HostRoom { draining: true, ..room(4.0) });
+    placements.host(1, HostRoom { state: HostState::Suspect, ..room(4.0) });
     placements.want(1, 4);
     enter(&mut placements, 2, &need(1.0, 1), 1);
     assert_eq!((count(&placements, 1), count(&placements, 2)), (2, 0));
-    assert_eq!(placements.slots(2), 0);
+    assert_eq!(placements.slots(2), Slots { open: 0, closed: 4 });
+    assert_eq!(placements.calls_on(1).collect::<Vec<_>>(), [1]);
 }
 
 #[test]
@@ -96,7 +116,7 @@ fn calls_go_where_their_image_is_and_where_it_may_be_pulled() {
     let mut placements = fleet(&[2.0]);
     let other = Need { image: "y".into(), ..need(1.0, 1) };
     enter(&mut placements, 1, &other, 4);
-    assert_eq!((count(&placements, 1), placements.slots(1)), (0, 0));
+    assert_eq!((count(&placements, 1), placements.slots(1)), (0, Slots::default()));
     placements.host(2, HostRoom { pull: true, ..room(3.0) });
     placements.settle();
     assert_eq!(placements.of(1).collect::<Vec<_>>(), [(2, 3)]);
@@ -178,7 +198,8 @@ proptest! {
                 Step::Drain(link) => {
                     if let Some(host) = hosts.get_mut(&link) {
                         host.1 = true;
-                        placements.host(link, HostRoom { draining: true, ..room(f64::from(host.0)) });
+                        may_lose = true;
+                        placements.host(link, HostRoom { state: HostState::Draining, ..room(f64::from(host.0)) });
                     }
                 }
                 Step::HostGone(link) => {

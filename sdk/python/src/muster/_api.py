@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 from . import _http
 from ._config import Endpoint
@@ -61,6 +62,12 @@ def cancel(
 def record(endpoint: Endpoint, call_id: str) -> dict[str, Any]:
     """The record of a call."""
     return _object(endpoint, "GET", f"/v1/calls/{call_id}")
+
+
+def drain(endpoint: Endpoint, host: str, undo: bool) -> dict[str, Any]:
+    """Drain a host, or undo that; any number of times."""
+    method = "DELETE" if undo else "POST"
+    return _object(endpoint, method, f"/v1/hosts/{quote(host, safe='')}/drain")
 
 
 def function(endpoint: Endpoint, call_id: str) -> bytes:

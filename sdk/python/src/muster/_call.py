@@ -180,6 +180,16 @@ def hosts(url: Optional[str] = None, token: Optional[str] = None) -> list[dict[s
     return _api.listing(resolve(url, token), "hosts")
 
 
+def drain(
+    host: str, undo: bool = False, url: Optional[str] = None, token: Optional[str] = None
+) -> dict[str, Any]:
+    """Have a host finish what it runs and take nothing new, or (`undo`) take work again; the host as it is then.
+
+    Needs a token with the scope `admin`.
+    """
+    return _api.drain(resolve(url, token), host, undo)
+
+
 def _status(record: dict[str, Any]) -> CallStatus:
     return CallStatus(
         id=str(record.get("id", "")),

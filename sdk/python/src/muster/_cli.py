@@ -1,4 +1,4 @@
-"""The command `muster`: look at calls and hosts, follow or cancel a call."""
+"""The command `muster`: look at calls and hosts, follow or cancel a call, drain a host."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         ("cancel", "stop a call"),
     ):
         commands.add_parser(name, help=help_).add_argument("id", help="the call's id")
+    drain = commands.add_parser("drain", help="have a host finish what it runs and take no more")
+    drain.add_argument("host", help="the host's name")
+    drain.add_argument("--undo", action="store_true", help="let it take work again")
     chosen = parser.parse_args(arguments)
     try:
         return _run(chosen)
@@ -46,14 +49,18 @@ def _run(chosen: argparse.Namespace) -> int:
         ])  # fmt: skip
         return 0
     if chosen.command == "hosts":
-        _table(["host", "cores", "free", "ram GB", "free", "images"], [
+        _table(["host", "state", "cores", "free", "ram GB", "free", "images"], [
             [
-                str(host.get("host")), f"{host.get('cores', 0):g}", f"{host.get('free_cores', 0):g}",
+                str(host.get("host")), str(host.get("state", "?")), f"{host.get('cores', 0):g}", f"{host.get('free_cores', 0):g}",
                 f"{host.get('ram_bytes', 0) / 2**30:.1f}", f"{host.get('free_ram_bytes', 0) / 2**30:.1f}",
                 " ".join(str(image.get("name")) for image in host.get("images", [])),
             ]
             for host in _call.hosts(chosen.url)
         ])  # fmt: skip
+        return 0
+    if chosen.command == "drain":
+        host = _call.drain(chosen.host, chosen.undo, chosen.url)
+        print(f"{host['host']} {host['state']}")
         return 0
     call = _call.Call(chosen.id, url=chosen.url)
     if chosen.command == "logs":
