@@ -1,11 +1,13 @@
 //! The Muster gateway: HTTP front door, calls, placement, and the links to hosts.
 //!
-//! Read in this order: [`calls`] (what a call is and how it runs), [`fleet`] (where workers go), [`link`] (the way to a host), [`store`] (what does not stay in memory), [`http`] (the front door), [`auth`] (tokens).
+//! Read in this order: [`calls`] (what a call is and how it runs), [`fleet`] (where workers go), [`link`] (the way to a host), [`store`] (what does not stay in memory), [`http`] (the front door), [`auth`] (who may do what), [`audit`] (who did what).
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests end with their runtime"))]
 
+pub mod audit;
 pub mod auth;
 pub mod calls;
+pub mod commands;
 pub mod fleet;
 pub mod http;
 pub mod images;
@@ -14,6 +16,12 @@ pub mod service_files;
 pub mod settings;
 pub mod store;
 pub mod tasks;
+
+/// Seconds since 1970.
+pub fn unix_s() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |since| since.as_secs())
+}
 
 /// An error and its sources, in one line for the log.
 pub fn chain(error: &dyn std::error::Error) -> String {

@@ -3,14 +3,15 @@
 use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::DirBuilderExt;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Parser;
 use metrics_exporter_prometheus::PrometheusBuilder;
+use muster_gateway::audit::{Audit, AuditConfig};
 use muster_gateway::auth::Tokens;
 use muster_gateway::calls::Calls;
+use muster_gateway::commands::{self, Administration};
 use muster_gateway::fleet::Fleet;
 use muster_gateway::http::{self, Front, ServerConfig};
 use muster_gateway::service_files;
@@ -35,6 +36,10 @@ enum Exit {
 const TASKS_END: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
+    let command = std::env::args().nth(1);
+    if command.is_some_and(|word| commands::NAMES.contains(&word.as_str())) {
+        return administer();
+    }
     let settings = match Settings::try_parse() {
         Ok(settings) => settings,
         Err(error) => {
@@ -69,6 +74,28 @@ fn main() -> ExitCode {
     }
 }
 
+/// One command on the gateway's machine.
+fn administer() -> ExitCode {
+    let done = match Administration::try_parse() {
+        Ok(command) => command.run(),
+        Err(error) => {
+            let code = if error.use_stderr() { Exit::BadSettings } else { Exit::Stopped };
+            let _ = error.print();
+            return ExitCode::from(code as u8);
+        }
+    };
+    match done {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::from(Exit::Stopped as u8)
+        }
+        Err(error) => {
+            eprintln!("muster-gateway: {}", muster_gateway::chain(&error));
+            ExitCode::from(Exit::Failed as u8)
+        }
+    }
+}
+
 #[tokio::main]
 async fn run(settings: Settings) -> anyhow::Result<Exit> {
     let folder = &settings.state_dir;
@@ -97,6 +124,9 @@ async fn run(settings: Settings) -> anyhow::Result<Exit> {
     let url = format!("http://{}", listener.local_addr().context("no address to listen on")?);
 
     let tasks = Tasks::new();
+    let audit = Audit::start(folder, AuditConfig::default(), &tasks)
+        .context("could not open the audit log")?;
+    tasks.spawn_critical("tokens", tokens.clone().follow(tasks.clone()));
     let fleet = Fleet::start(&tasks);
     let spill = Spill::with_spare(store, settings.spill_limit, settings.spare());
     let calls = Calls::start(settings.calls(), fleet.clone(), spill, &tasks);
@@ -104,7 +134,8 @@ async fn run(settings: Settings) -> anyhow::Result<Exit> {
     let front = Front {
         calls: calls.clone(),
         fleet,
-        tokens: Arc::new(tokens),
+        tokens,
+        audit,
         ready: is_ready,
         tasks: tasks.clone(),
         metrics,

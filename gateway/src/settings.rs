@@ -10,7 +10,11 @@ use crate::calls::{CallsConfig, LogConfig};
 
 /// The Muster gateway: takes calls over HTTP and spreads them over the hosts that dial it.
 #[derive(Debug, Parser)]
-#[command(name = "muster-gateway", version)]
+#[command(
+    name = "muster-gateway",
+    version,
+    after_help = "Commands on the gateway's machine: muster-gateway token create|list|revoke --state-dir DIR (each has --help)."
+)]
 pub struct Settings {
     /// Where to listen, `address:port`; port 0 takes a free one. Addresses that are not loopback need --insecure-listen until TLS is set up in front.
     #[arg(long, env = "MUSTER_GATEWAY_LISTEN", default_value = "127.0.0.1:8470")]

@@ -53,38 +53,6 @@ fn every_operation_is_described_whole() {
     }
 }
 
-#[tokio::test]
-async fn every_closed_route_refuses_missing_wrong_and_unfit_tokens() {
-    let gateway = Gateway::start().await;
-    let mut wrong = gateway.tokens.client.clone();
-    wrong.pop();
-    wrong.push('x');
-    for route in ROUTES {
-        let target = route.path.replace("{id}", "none");
-        for token in [None, Some(""), Some("x"), Some(wrong.as_str())] {
-            let client = gateway.client_with(token);
-            let mut answer = client.ask(method(route), &target).send().await;
-            if route.access == Access::Open {
-                assert_eq!(answer.status, 200, "{target}");
-                continue;
-            }
-            assert_eq!(answer.status, 401, "{target} {token:?}");
-            assert!(answer.header("www-authenticate").starts_with("Bearer"));
-            assert_eq!(answer.problem().await, "unauthenticated");
-        }
-        let unfit = match route.path {
-            "/v1/hosts/connect" => &gateway.tokens.client,
-            _ => &gateway.tokens.join,
-        };
-        if let Access::Scope(scope) = route.access {
-            let client = gateway.client_with(Some(unfit));
-            let mut answer = client.ask(method(route), &target).send().await;
-            assert_eq!(answer.status, 403, "{target}");
-            assert!(answer.text().await.contains(scope.name()));
-        }
-    }
-}
-
 fn method(route: &muster_gateway::http::routes::Route) -> &'static str {
     match route.method.as_str() {
         "GET" => "GET",
@@ -97,7 +65,7 @@ fn method(route: &muster_gateway::http::routes::Route) -> &'static str {
 #[tokio::test]
 async fn a_call_that_is_not_there_is_unknown_on_every_route() {
     let gateway = Gateway::start().await;
-    for route in ROUTES.iter().filter(|route| route.path.contains("{id}")) {
+    for route in ROUTES.iter().filter(|route| route.path.starts_with("/v1/calls/{id}")) {
         for id in ["none", "%ff", "..%2f..", "a%20b"] {
             let target = route.path.replace("{id}", id);
             let mut answer = gateway.client().ask(method(route), target).send().await;

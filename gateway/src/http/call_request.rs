@@ -66,7 +66,7 @@ const MAX_NAME: usize = 200;
 
 /// Reads the object.
 pub fn parse(body: &[u8], form: Form) -> Result<CallRequest, Problem> {
-    let fields = Fields::parse(body, KNOWN)?;
+    let fields = Fields::parse("The call", body, KNOWN)?;
     let kind = kind_of(&fields, form)?;
     refuse_strangers(&fields, kind, form)?;
     let spec = CallSpec {

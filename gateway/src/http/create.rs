@@ -20,6 +20,7 @@ use super::accept::{self, BodyForm};
 use super::call_request::{self, CallRequest, Form};
 use super::feed::{Piece, feed};
 use super::problem::{Code, Problem};
+use super::record::Repeated;
 use super::request_body::{self, FrameReader};
 use super::{Front, events, records};
 use crate::auth::Identity;
@@ -59,13 +60,19 @@ pub async fn create(front: &Front, who: Identity, request: Request) -> Result<Re
     };
     // Nobody else knows a new call yet, so this request has the first turn; later ones wait until its body is read.
     let first_turn = if repeated { None } else { Some(call.turn().await) };
+    let answer = |mut response: Response| {
+        if repeated {
+            response.extensions_mut().insert(Repeated);
+        }
+        response
+    };
     let Some(form) = form else {
         let _turn = turn(&call, first_turn).await;
         let fed = feed(&call, arriving.ready, arriving.rest.as_mut()).await;
         told(&call, fed, repeated).map_err(|problem| problem.with_call(call.id()))?;
-        return Ok(records::created(&call));
+        return Ok(answer(records::created(&call)));
     };
-    let response = events::stream(&call, form, 0);
+    let response = answer(events::stream(&call, form, 0));
     front.tasks.spawn(async move {
         let _turn = turn(&call, first_turn).await;
         let fed = feed(&call, arriving.ready, arriving.rest.as_mut()).await;

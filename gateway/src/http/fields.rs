@@ -16,10 +16,10 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Reads an object whose fields are all among `known`, each at most once.
-    pub fn parse(body: &'a [u8], known: &[&str]) -> Result<Fields<'a>, Problem> {
+    /// Reads an object, named `what`, whose fields are all among `known`, each at most once.
+    pub fn parse(what: &str, body: &'a [u8], known: &[&str]) -> Result<Fields<'a>, Problem> {
         let object: Object<'a> =
-            serde_json::from_slice(body).map_err(|error| bad_json("The call", &error))?;
+            serde_json::from_slice(body).map_err(|error| bad_json(what, &error))?;
         let mut list: Vec<(Cow<'a, str>, &'a RawValue)> = Vec::with_capacity(object.0.len());
         for (name, value) in object.0 {
             if !known.contains(&name.as_ref()) {

@@ -20,26 +20,30 @@ pub fn check(parts: &Parts) -> Result<(), Problem> {
     check_origin(parts)
 }
 
-/// Who makes the request, if the route is theirs to use; `None` on open routes.
-pub fn authorise(
+/// Who makes the request; `None` on open routes.
+pub fn authenticate(
     headers: &HeaderMap,
     access: Access,
     tokens: &Tokens,
-    now_unix_s: u64,
 ) -> Result<Option<Identity>, Problem> {
     if access == Access::Open {
         return Ok(None);
     }
     let identity = bearer(headers)
-        .and_then(|token| tokens.identify(token, now_unix_s))
+        .and_then(|token| tokens.identify(token, crate::unix_s()))
         .ok_or_else(Problem::unauthenticated)?;
+    Ok(Some(identity))
+}
+
+/// Whether this is theirs to do.
+pub fn permit(who: &Identity, access: Access) -> Result<(), Problem> {
     match access {
-        Access::Scope(scope) if !identity.may(scope) => Err(Problem::new(
+        Access::Scope(scope) if !who.may(scope) => Err(Problem::new(
             Code::Forbidden,
             format!("The token does not have the scope `{}`, which this needs.", scope.name()),
             format!("Use a token with the scope `{}`.", scope.name()),
         )),
-        _ => Ok(Some(identity)),
+        _ => Ok(()),
     }
 }
 

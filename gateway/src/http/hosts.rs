@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::problem::{Code, Problem};
 use super::query::Query;
+use super::record::About;
 use super::{Front, records};
 use crate::fleet::{Drain, HostRecord};
 
@@ -66,17 +67,19 @@ pub async fn connect(front: &Front, request: Request) -> Result<Response, Proble
         )
     })?;
     let upgrade = hyper::upgrade::on(request);
+    let host = name.clone();
     front.tasks.spawn(async move {
         match upgrade.await {
             Ok(upgraded) => seat.run(TokioIo::new(upgraded)),
             // Without `run` the seat gives the name back.
             Err(error) => {
                 let error = crate::chain(&error);
-                tracing::info!(host = name, error, "an agent went away while connecting");
+                tracing::info!(host, error, "an agent went away while connecting");
             }
         }
     });
     let mut response = Response::new(Body::empty());
+    response.extensions_mut().insert(About(name));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));

@@ -9,7 +9,8 @@
 //! - [`create`], [`inputs`], [`feed`]: bodies become calls. [`call_request`] over [`fields`], [`json_inputs`], [`packages`] and [`query`]
 //!   read what users write; they are pure. [`request_body`] reads bodies with limits.
 //! - [`events`]: a call's log becomes a stream, in the form [`accept`] chose, by [`render_json`] or [`render_frames`].
-//! - [`run`] over [`run_output`]: the one-liner. [`records`], [`hosts`], [`health`]: the small answers, and the agents' door.
+//! - [`run`] over [`run_output`]: the one-liner. [`records`], [`hosts`], [`tokens`], [`health`]: the small answers, and the agents' door.
+//! - [`record`]: what of it goes to the audit log.
 //! - [`problem`]: every error becomes its status here and nowhere else.
 //!
 //! **Who owns what.** Nothing is owned here: calls and hosts belong to their own tasks, and a request holds handles. The body
@@ -37,6 +38,7 @@ mod json_inputs;
 mod packages;
 pub mod problem;
 mod query;
+mod record;
 mod records;
 mod render_frames;
 mod render_json;
@@ -45,10 +47,9 @@ pub mod routes;
 mod run;
 mod run_output;
 pub mod server;
+mod tokens;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::extract::rejection::RawPathParamsRejection;
@@ -60,12 +61,14 @@ use tokio::sync::watch;
 
 use self::problem::{Code, Problem};
 use self::routes::{Action, ROUTES, Route};
+use crate::audit::Audit;
 use crate::auth::{Identity, Tokens};
 use crate::calls::Calls;
 use crate::fleet::{Drain, Fleet};
 use crate::tasks::Tasks;
 
-pub use self::server::{ServerConfig, serve};
+pub use self::server::{Peer, ServerConfig, serve};
+pub use self::tokens::{is_name as is_owner, time as rfc3339};
 
 /// What requests need. Cheap to clone.
 #[derive(Clone)]
@@ -75,7 +78,9 @@ pub struct Front {
     /// All hosts.
     pub fleet: Fleet,
     /// Who may do what.
-    pub tokens: Arc<Tokens>,
+    pub tokens: Tokens,
+    /// Who did what.
+    pub audit: Audit,
     /// Whether the gateway takes work.
     pub ready: watch::Receiver<bool>,
     /// Where tasks start.
@@ -107,11 +112,23 @@ async fn dispatch(front: &Front, path: &str, id: String, request: Request) -> Re
     let checked = guard::check(&parts).and_then(|()| {
         let route = routes::find(path, &parts.method)
             .ok_or_else(|| Problem::method_not_allowed(&parts.method, &routes::allowed(path)))?;
-        let who = guard::authorise(&parts.headers, route.access, &front.tokens, unix_s())?;
+        // Open routes have nobody; all others have somebody, or are refused.
+        let who = guard::authenticate(&parts.headers, route.access, &front.tokens);
+        let refused = |who: &Identity, problem| record::refused(front, who, &parts, problem);
+        let nobody = Identity::nobody();
+        let who = who.map_err(|problem| refused(&nobody, problem))?.unwrap_or(nobody);
+        guard::permit(&who, route.access).map_err(|problem| refused(&who, problem))?;
         Ok((route, who))
     });
     let answer = match checked {
-        Ok((route, who)) => act(front, route, who, &id, Request::from_parts(parts, body)).await,
+        Ok((route, who)) => {
+            let act_of = record::Act::begin(route, &who, &parts, &id);
+            let answer = act(front, route, who, &id, Request::from_parts(parts, body)).await;
+            if let Some(act) = act_of {
+                act.end(&front.audit, &answer);
+            }
+            answer
+        }
         Err(problem) => Err(problem),
     };
     answer.unwrap_or_else(|problem| {
@@ -124,12 +141,10 @@ async fn dispatch(front: &Front, path: &str, id: String, request: Request) -> Re
 async fn act(
     front: &Front,
     route: &Route,
-    who: Option<Identity>,
+    who: Identity,
     id: &str,
     request: Request,
 ) -> Result<Response, Problem> {
-    // Open routes have nobody; all others have somebody, or were refused.
-    let who = who.unwrap_or_else(Identity::nobody);
     match route.action {
         Action::Health => Ok(health::alive()),
         Action::Ready => health::ready(*front.ready.borrow()),
@@ -151,6 +166,9 @@ async fn act(
         Action::DrainHost => hosts::drain(front, id, Drain::Begin, request).await,
         Action::UndrainHost => hosts::drain(front, id, Drain::Undo, request).await,
         Action::ConnectHost => hosts::connect(front, request).await,
+        Action::CreateToken => tokens::create(front, &who, request).await,
+        Action::ListTokens => tokens::list(front, &request),
+        Action::RevokeToken => tokens::revoke(front, id).await,
     }
 }
 
@@ -167,8 +185,4 @@ async fn unknown_route(request: Request) -> Response {
         )
     });
     problem.into_response()
-}
-
-fn unix_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -54,6 +54,7 @@ codes! {
     UnknownRoute "unknown_route" 404 "There is no such route"
     UnknownCall "unknown_call" 404 "There is no such call"
     UnknownHost "unknown_host" 404 "There is no such host"
+    UnknownToken "unknown_token" 404 "There is no such token"
     NoFunction "no_function" 404 "The call has no function"
     MethodNotAllowed "method_not_allowed" 405 "The route does not take this method"
     NotAcceptable "not_acceptable" 406 "None of the accepted media types can be given"
@@ -122,6 +123,15 @@ impl Problem {
             Code::UnknownCall,
             format!("No call has the id `{id}`."),
             "Check the id; `GET /v1/calls` lists the calls there are. The record of a call goes some time after its end.",
+        )
+    }
+
+    /// A file that the request needs written failed; the log says how.
+    pub fn internal() -> Problem {
+        Problem::new(
+            Code::Internal,
+            "The gateway could not do this.",
+            "The log of the gateway says why; send the request again when that is mended.",
         )
     }
 

@@ -35,6 +35,9 @@ pub enum Action {
     DrainHost,
     UndrainHost,
     ConnectHost,
+    CreateToken,
+    ListTokens,
+    RevokeToken,
 }
 
 /// One route.
@@ -42,7 +45,7 @@ pub enum Action {
 pub struct Route {
     /// Its method.
     pub method: Method,
-    /// Its path, `{id}` standing for a call, `{host}` for a host's name.
+    /// Its path, `{id}` standing for a call or a token, `{host}` for a host's name.
     pub path: &'static str,
     /// Who may use it.
     pub access: Access,
@@ -76,6 +79,9 @@ pub static ROUTES: &[Route] = &[
     route(Method::POST,   "/v1/hosts/{host}/drain",  ADMIN,         Action::DrainHost),
     route(Method::DELETE, "/v1/hosts/{host}/drain",  ADMIN,         Action::UndrainHost),
     route(Method::POST,   "/v1/hosts/connect",       JOIN,          Action::ConnectHost),
+    route(Method::POST,   "/v1/tokens",              ADMIN,         Action::CreateToken),
+    route(Method::GET,    "/v1/tokens",              ADMIN,         Action::ListTokens),
+    route(Method::DELETE, "/v1/tokens/{id}",         ADMIN,         Action::RevokeToken),
     route(Method::GET,    "/healthz",                Access::Open,  Action::Health),
     route(Method::GET,    "/readyz",                 Access::Open,  Action::Ready),
     route(Method::GET,    "/metrics",                METRICS,       Action::Metrics),

@@ -1,9 +1,13 @@
 //! Connections: accepted up to a limit, served as HTTP/1.1 or HTTP/2, and ended in an orderly way.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
@@ -35,6 +39,13 @@ impl Default for ServerConfig {
     }
 }
 
+/// Who is at the other end of a connection; every request has it among its extensions.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Where from.
+    pub address: SocketAddr,
+}
+
 const STREAMS: u32 = 128;
 const STREAM_WINDOW: u32 = 8 << 20;
 const CONNECTION_WINDOW: u32 = 32 << 20;
@@ -53,7 +64,7 @@ pub async fn serve(listener: TcpListener, router: Router, tasks: Tasks, config: 
             () = tasks.stopping() => return,
             accepted = accept(&listener, &permits) => accepted,
         };
-        let Some((stream, permit)) = accepted else {
+        let Some((stream, address, permit)) = accepted else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
@@ -62,17 +73,20 @@ pub async fn serve(listener: TcpListener, router: Router, tasks: Tasks, config: 
             tracing::debug!(error = crate::chain(&error), "a connection went away at once");
             continue;
         }
-        tasks.spawn(connection(stream, permit, router.clone(), tasks.clone(), config.clone()));
+        let peer = Peer { address };
+        let connection =
+            connection(stream, peer, permit, router.clone(), tasks.clone(), config.clone());
+        tasks.spawn(connection);
     }
 }
 
 async fn accept(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
-) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
     let permit = permits.clone().acquire_owned().await.expect("the semaphore is never closed");
     match listener.accept().await {
-        Ok((stream, _)) => Some((stream, permit)),
+        Ok((stream, address)) => Some((stream, address, permit)),
         Err(error) => {
             tracing::warn!(error = crate::chain(&error), "a connection could not be accepted");
             None
@@ -82,6 +96,7 @@ async fn accept(
 
 async fn connection(
     stream: TcpStream,
+    peer: Peer,
     permit: OwnedSemaphorePermit,
     router: Router,
     tasks: Tasks,
@@ -98,7 +113,11 @@ async fn connection(
         return;
     }
     let builder = builder(config.header_timeout);
-    let service = TowerToHyperService::new(router);
+    let service = TowerToHyperService::new(router.into_service());
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer.clone());
+        service.call(request)
+    });
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(serving);
     let ended = tokio::select! {

@@ -10,12 +10,12 @@ pub mod fake_agent;
 pub mod openapi;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
 use metrics_exporter_prometheus::PrometheusBuilder;
-use muster_gateway::auth::{FirstTokens, Tokens};
+use muster_gateway::audit::{Audit, AuditConfig};
+use muster_gateway::auth::{FirstTokens, NewToken, Scope, Tokens};
 use muster_gateway::calls::Calls;
 use muster_gateway::fleet::Fleet;
 use muster_gateway::http::{Front, ServerConfig, router, serve};
@@ -39,7 +39,8 @@ pub struct Gateway {
     pub fleet: Fleet,
     pub tasks: Tasks,
     pub ready: watch::Sender<bool>,
-    _folder: tempfile::TempDir,
+    pub book: Tokens,
+    pub folder: tempfile::TempDir,
 }
 
 impl Gateway {
@@ -62,7 +63,8 @@ impl Gateway {
         let front = Front {
             calls: calls.clone(),
             fleet: fleet.clone(),
-            tokens: Arc::new(tokens),
+            tokens: tokens.clone(),
+            audit: Audit::start(folder.path(), AuditConfig::default(), &tasks).expect("a log"),
             ready: is_ready,
             tasks: tasks.clone(),
             metrics: PrometheusBuilder::new().build_recorder().handle(),
@@ -70,8 +72,9 @@ impl Gateway {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         tasks.spawn_critical("http", serve(listener, router(front), tasks.clone(), config));
+        let book = tokens;
         let tokens = first.expect("a first start");
-        Gateway { address, tokens, calls, fleet, tasks, ready, _folder: folder }
+        Gateway { address, tokens, calls, fleet, tasks, ready, book, folder }
     }
 
     /// A gateway with one host of two cores, which behaves like this.
@@ -93,6 +96,12 @@ impl Gateway {
     /// A client with the token made at the first start.
     pub fn client(&self) -> Client {
         Client::new(self.address, Some(self.tokens.client.clone()))
+    }
+
+    /// A token of this owner, with these scopes.
+    pub fn token(&self, owner: &str, scopes: &[Scope]) -> String {
+        let new = NewToken { owner: owner.into(), scopes: scopes.to_vec(), ..NewToken::default() };
+        self.book.create(new, muster_gateway::unix_s()).expect("made").0
     }
 
     /// A client with this token, or none.

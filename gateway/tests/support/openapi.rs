@@ -30,6 +30,7 @@ pub fn operations() -> Vec<(String, String, &'static Value)> {
 /// Fails unless this answer is one the document describes. Paths and methods that are no route are described in words.
 pub fn check_answer(method: &str, target: &str, status: u16, media_type: Option<&str>) {
     let path = target.split('?').next().unwrap_or_default();
+    let method = if method == "HEAD" { "GET" } else { method };
     let known = operations().into_iter().find(|(m, p, _)| m == method && matches(p, path));
     let Some((_, template, operation)) = known else {
         assert!(matches!(status, 400 | 403 | 404 | 405 | 431), "{method} {path}: {status}");

@@ -2,7 +2,6 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests end with their runtime")]
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -10,6 +9,7 @@ use muster_fleet::host::{Host, HostConfig, IMAGE};
 use muster_fleet::load::{Client, Load, Outcome};
 use muster_fleet::plan::Plan;
 use muster_fleet::tally::Tally;
+use muster_gateway::audit::{Audit, AuditConfig};
 use muster_gateway::auth::{FirstTokens, Tokens};
 use muster_gateway::calls::{Calls, CallsConfig, LogConfig};
 use muster_gateway::fleet::Fleet;
@@ -61,7 +61,8 @@ impl Gateway {
         let front = Front {
             calls,
             fleet: fleet.clone(),
-            tokens: Arc::new(tokens),
+            tokens,
+            audit: Audit::start(folder.path(), AuditConfig::default(), &tasks).expect("a log"),
             ready,
             tasks: tasks.clone(),
             metrics: PrometheusBuilder::new().build_recorder().handle(),

@@ -1,0 +1,200 @@
+//! Commands on the gateway's machine: they change the files in its state folder, and the running gateway takes the change in within
+//! seconds. Whoever may write there is the gateway's owner, so no token is asked for.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use crate::audit;
+use crate::auth::{DEFAULT_OWNER, Entry, NewToken, Scope, Tokens, TokensError};
+
+/// The first word of each command.
+pub const NAMES: &[&str] = &["token"];
+
+/// What an administrator may ask for.
+#[derive(Debug, Parser)]
+#[command(name = "muster-gateway", version)]
+pub struct Administration {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make, list and revoke tokens.
+    #[command(subcommand)]
+    Token(TokenCommand),
+}
+
+#[derive(Debug, Parser)]
+struct State {
+    /// The gateway's state folder.
+    #[arg(long, env = "MUSTER_GATEWAY_STATE_DIR")]
+    state_dir: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum TokenCommand {
+    /// Make a token and print it; it is nowhere else.
+    Create {
+        #[command(flatten)]
+        state: State,
+        /// Whose calls it makes and sees.
+        #[arg(long, default_value = DEFAULT_OWNER)]
+        owner: String,
+        /// What it allows: submit, read, cancel, admin, join, metrics.
+        #[arg(long, value_delimiter = ',', default_value = "submit,read,cancel")]
+        scopes: Vec<Scope>,
+        /// How long it is good, for example 30days; for ever, if left out.
+        #[arg(long, value_parser = humantime::parse_duration)]
+        expires_in: Option<Duration>,
+        /// What it is for.
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// List the tokens there are, without their secrets.
+    List {
+        #[command(flatten)]
+        state: State,
+    },
+    /// Revoke a token by its id.
+    Revoke {
+        #[command(flatten)]
+        state: State,
+        /// The part of the token after `muster_`.
+        id: String,
+    },
+}
+
+/// A command could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The tokens' file failed.
+    #[error("the tokens could not be changed")]
+    Tokens(#[from] TokensError),
+    /// No gateway has used the folder.
+    #[error("{0} is no gateway's state folder; give the --state-dir of one that was started")]
+    NoState(PathBuf),
+    /// No such token.
+    #[error("no token has the id {0}; `muster-gateway token list` shows those there are")]
+    UnknownToken(String),
+    /// The name of an owner cannot be one.
+    #[error("{0:?} is not the name of an owner: 1 to 64 letters, digits, `.`, `-`, `@` or `_`")]
+    BadOwner(String),
+    /// The audit log failed.
+    #[error("the audit log could not be written")]
+    Audit(#[source] std::io::Error),
+}
+
+impl Administration {
+    /// Does it; gives what is to be printed.
+    pub fn run(self) -> Result<String, CommandError> {
+        match self.command {
+            Command::Token(command) => command.run(),
+        }
+    }
+}
+
+impl TokenCommand {
+    fn run(self) -> Result<String, CommandError> {
+        match self {
+            TokenCommand::Create { state, owner, scopes, expires_in, name } => {
+                if !crate::http::is_owner(&owner) {
+                    return Err(CommandError::BadOwner(owner));
+                }
+                let new = NewToken { owner, name, scopes, life: expires_in, ..NewToken::default() };
+                let (token, entry) = state.tokens()?.create(new, crate::unix_s())?;
+                written_down(&state.state_dir, "token_created", &entry.id)?;
+                Ok(format!("{token}\n"))
+            }
+            TokenCommand::List { state } => Ok(table(&state.tokens()?.list())),
+            TokenCommand::Revoke { state, id } => {
+                let revoked = state.tokens()?.revoke(&id, crate::unix_s())?;
+                let entry = revoked.ok_or(CommandError::UnknownToken(id))?;
+                written_down(&state.state_dir, "token_revoked", &entry.id)?;
+                Ok(format!("revoked {}\n", entry.id))
+            }
+        }
+    }
+}
+
+impl State {
+    fn tokens(&self) -> Result<Tokens, CommandError> {
+        if !self.state_dir.join("tokens.json").exists() {
+            return Err(CommandError::NoState(self.state_dir.clone()));
+        }
+        Ok(Tokens::open(&self.state_dir)?.0)
+    }
+}
+
+fn written_down(state_dir: &Path, what: &'static str, on: &str) -> Result<(), CommandError> {
+    let entry = audit::Entry {
+        what,
+        from: "local".into(),
+        on: on.to_owned(),
+        result: "ok".into(),
+        ..audit::Entry::default()
+    };
+    audit::append(state_dir, &entry).map_err(CommandError::Audit)
+}
+
+fn table(entries: &[Entry]) -> String {
+    let now = crate::unix_s();
+    let mut text = String::from("id                owner     scopes  until  for\n");
+    for entry in entries.iter().filter(|entry| !entry.is_host()) {
+        let scopes: Vec<_> = entry.scopes.iter().map(|scope| scope.name()).collect();
+        let until = match (entry.revoked_unix_s, entry.expires_unix_s) {
+            (Some(_), _) => "revoked".to_owned(),
+            (None, _) if !entry.is_good(now) => "ended".to_owned(),
+            (None, Some(end)) => crate::http::rfc3339(end),
+            (None, None) => "-".to_owned(),
+        };
+        let (owner, name) = (&entry.owner, entry.name.as_deref().unwrap_or("-"));
+        text += &format!("{}  {owner:<8}  {}  {until}  {name}\n", entry.id, scopes.join(","));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(folder: &Path, arguments: &[&str]) -> Result<String, CommandError> {
+        let folder = folder.to_str().expect("plain");
+        let mut all = vec!["muster-gateway"];
+        all.extend(arguments);
+        all.extend(["--state-dir", folder]);
+        Administration::try_parse_from(all).expect("parses").run()
+    }
+
+    #[test]
+    fn tokens_are_made_listed_and_revoked_on_the_gateways_machine() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let early = run(folder.path(), &["token", "list"]);
+        assert!(matches!(early, Err(CommandError::NoState(_))));
+        let (tokens, _) = Tokens::open(folder.path()).expect("a first start");
+        let create =
+            ["token", "create", "--owner", "ann", "--scopes", "read", "--expires-in", "1h"];
+        let text = run(folder.path(), &create).expect("made");
+        let text = text.trim();
+        let id = crate::auth::token::parse(text).expect("a token").0.to_owned();
+        let listed = run(folder.path(), &["token", "list"]).expect("listed");
+        assert!(listed.contains(&id) && !listed.contains(text));
+        run(folder.path(), &["token", "revoke", &id]).expect("revoked");
+        assert!(matches!(
+            run(folder.path(), &["token", "revoke", "none"]),
+            Err(CommandError::UnknownToken(_))
+        ));
+        assert!(matches!(
+            run(folder.path(), &["token", "create", "--owner", "a b"]),
+            Err(CommandError::BadOwner(_))
+        ));
+        drop(tokens);
+        let (again, _) = Tokens::open(folder.path()).expect("opened");
+        assert_eq!(again.identify(text, crate::unix_s()), None);
+        let log = std::fs::read_to_string(folder.path().join("audit.log")).expect("a log");
+        assert_eq!(log.lines().count(), 2);
+        assert!(!log.contains(text.rsplit('_').next().expect("a secret")));
+    }
+}

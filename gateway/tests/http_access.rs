@@ -1,0 +1,237 @@
+//! Who may use which route: made from the table of routes, so that a new route is tested the day it is there.
+
+#![allow(clippy::disallowed_methods, reason = "tests end with their runtime")]
+
+mod support;
+
+use std::time::Duration;
+
+use muster_gateway::auth::{NewToken, Scope};
+use muster_gateway::http::routes::{Access, ROUTES};
+use muster_gateway::unix_s;
+use serde_json::{Value, json};
+use support::client::Client;
+use support::fake_agent::{Input, echo};
+use support::{Gateway, until};
+
+const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+const CLIENT: &[Scope] = &[Scope::Submit, Scope::Read, Scope::Cancel];
+
+/// Every path with every method, and the route that takes it, if one does.
+fn requests() -> impl Iterator<Item = (&'static str, &'static str, Option<Access>)> {
+    let mut paths: Vec<_> = ROUTES.iter().map(|route| route.path).collect();
+    paths.dedup();
+    paths.into_iter().flat_map(|path| {
+        METHODS.iter().map(move |method| {
+            let taken = if *method == "HEAD" { "GET" } else { *method };
+            let route = ROUTES.iter().find(|r| r.path == path && r.method.as_str() == taken);
+            (path, *method, route.map(|route| route.access))
+        })
+    })
+}
+
+/// What the answer says, if it has a body.
+async fn code(answer: &mut support::client::Answer, method: &str) -> String {
+    match method {
+        "HEAD" => String::new(),
+        _ => answer.problem().await,
+    }
+}
+
+#[tokio::test]
+async fn every_route_and_method_refuses_whoever_has_no_good_token() {
+    let gateway = Gateway::start().await;
+    let good = gateway.tokens.client.clone();
+    let flipped = if good.ends_with('0') { '1' } else { '0' };
+    let wrong = format!("{}{flipped}", &good[..good.len() - 1]);
+    let ended = |life| NewToken {
+        owner: "ann".into(),
+        scopes: Scope::GIVEN.to_vec(),
+        life,
+        ..NewToken::default()
+    };
+    let book = &gateway.book;
+    let (expired, _) =
+        book.create(ended(Some(Duration::from_secs(9))), unix_s() - 10).expect("made");
+    let (revoked, entry) = book.create(ended(None), unix_s()).expect("made");
+    book.revoke(&entry.id, unix_s()).expect("written");
+    let unknown = format!("muster_{}_{}", "0".repeat(16), "0".repeat(64));
+    let headers = [
+        None,
+        Some(String::new()),
+        Some("Bearer".to_owned()),
+        Some("Bearer x".to_owned()),
+        Some("Bearer muster_1_2".to_owned()),
+        Some(format!("Basic {good}")),
+        Some(format!("Bearer {good} {good}")),
+        Some(format!("Bearer {good}_")),
+        Some(format!("Bearer {wrong}")),
+        Some(format!("Bearer {unknown}")),
+        Some(format!("Bearer {expired}")),
+        Some(format!("Bearer {revoked}")),
+    ];
+    for (path, method, access) in requests() {
+        let target = path.replace("{id}", "none").replace("{host}", "none");
+        for header in &headers {
+            let mut asking = gateway.client_with(None).ask(method, &target);
+            if let Some(header) = header {
+                asking = asking.header("authorization", header.clone());
+            }
+            let mut answer = asking.send().await;
+            let status = answer.status.as_u16();
+            match access {
+                None => assert_eq!(status, 405, "{method} {target}"),
+                Some(Access::Open) => assert_ne!(status, 401, "{method} {target}"),
+                Some(_) => {
+                    assert_eq!(status, 401, "{method} {target} {header:?}");
+                    assert!(answer.header("www-authenticate").starts_with("Bearer"));
+                    let told = code(&mut answer, method).await;
+                    assert!(told.is_empty() || told == "unauthenticated");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_route_and_method_refuses_a_token_without_its_scope() {
+    let gateway = Gateway::start().await;
+    for (path, method, access) in requests() {
+        let Some(Access::Scope(needed)) = access else { continue };
+        let others: Vec<Scope> = Scope::GIVEN
+            .iter()
+            .copied()
+            .filter(|scope| *scope != needed && *scope != Scope::Admin)
+            .collect();
+        let token = gateway.token("ann", &others);
+        let target = path.replace("{id}", "none").replace("{host}", "none");
+        let mut answer = gateway.client_with(Some(&token)).ask(method, &target).send().await;
+        assert_eq!(answer.status, 403, "{method} {target}");
+        if method != "HEAD" {
+            assert!(answer.text().await.contains(needed.name()), "{method} {target}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_route_tells_a_call_of_somebody_else_from_one_that_is_not_there() {
+    // Inputs that do nothing run for ever.
+    let (gateway, _agent) = Gateway::with_host(|_: &Input| Vec::new()).await;
+    let ann = gateway.client_with(Some(&gateway.token("ann", CLIENT)));
+    let bob = gateway.client_with(Some(&gateway.token("bob", CLIENT)));
+    let call = json!({"command": ["true"], "background": true, "more_inputs": true});
+    let call = ann.post("/v1/calls").json(&call).send().await.call();
+    let absent = "c-000000000000";
+    for (path, method, access) in requests() {
+        if !path.starts_with("/v1/calls/{id}") || access.is_none() {
+            continue;
+        }
+        let ask = async |client: &Client, id: &str| {
+            let target = path.replace("{id}", id);
+            let asking = client.ask(method, target).header("content-type", "application/x-ndjson");
+            let mut answer = asking.send().await;
+            let names: Vec<String> = answer.headers.keys().map(ToString::to_string).collect();
+            (answer.status.as_u16(), names, answer.text().await.replace(id, "ID"))
+        };
+        let theirs = ask(&bob, &call).await;
+        assert_eq!(theirs.0, 404, "{method} {path}");
+        assert_eq!(theirs, ask(&bob, absent).await, "{method} {path}");
+    }
+    let listed = |client: Client| async move {
+        client.get("/v1/calls").send().await.json().await["calls"].as_array().expect("a list").len()
+    };
+    assert_eq!(listed(bob).await, 0);
+    // The same owner's other token, and an admin, see it.
+    assert_eq!(listed(gateway.client_with(Some(&gateway.token("ann", CLIENT)))).await, 1);
+    assert_eq!(listed(gateway.client()).await, 1);
+    let mut record = ann.get(format!("/v1/calls/{call}")).send().await;
+    assert_eq!(
+        record.json().await["state"].as_str().map(|state| state == "cancelled"),
+        Some(false)
+    );
+    // Nor does a key that somebody else used lead to their call.
+    let keyed = |client: Client| async move {
+        let body = json!({"command": ["true"], "background": true});
+        client.post("/v1/calls").header("idempotency-key", "k").json(&body).send().await.call()
+    };
+    let bob = gateway.client_with(Some(&gateway.token("bob", CLIENT)));
+    assert_ne!(keyed(ann).await, keyed(bob).await);
+}
+
+#[tokio::test]
+async fn tokens_are_made_listed_and_revoked_over_http() {
+    let gateway = Gateway::start().await;
+    let admin = gateway.client();
+    let new = json!({"owner": "ann", "scopes": ["read"], "expires_in": 60, "name": "laptop"});
+    let mut answer = admin.post("/v1/tokens").json(&new).send().await;
+    assert_eq!(answer.status, 201);
+    let made = answer.json().await;
+    let (token, id) = (made["token"].as_str().expect("text"), made["id"].as_str().expect("text"));
+    assert_eq!((&made["owner"], &made["scopes"]), (&json!("ann"), &json!(["read"])));
+    let reader = gateway.client_with(Some(token));
+    assert_eq!(reader.get("/v1/calls").send().await.status, 200);
+    let listed = admin.get("/v1/tokens").send().await.text().await;
+    assert!(listed.contains(id) && !listed.contains(token));
+    let mut gone = admin.delete(format!("/v1/tokens/{id}")).send().await;
+    assert!(gone.json().await["revoked"].is_string());
+    assert_eq!(reader.get("/v1/calls").send().await.status, 401);
+    let mut unknown = admin.delete("/v1/tokens/none").send().await;
+    assert_eq!(unknown.problem().await, "unknown_token");
+    for (body, code) in [
+        (json!({}), "bad_field"),
+        (json!({"scopes": []}), "bad_field"),
+        (json!({"scopes": ["root"]}), "bad_field"),
+        (json!({"scopes": ["host"]}), "bad_field"),
+        (json!({"scopes": ["read"], "owner": "a b"}), "bad_field"),
+        (json!({"scopes": ["read"], "expires_in": -1}), "bad_field"),
+        (json!({"scopes": ["read"], "colour": "red"}), "unknown_field"),
+    ] {
+        let mut answer = admin.post("/v1/tokens").json(&body).send().await;
+        assert_eq!(answer.problem().await, code, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn the_audit_log_says_who_did_what_and_holds_no_secret() {
+    let (gateway, _agent) = Gateway::with_host(echo).await;
+    let ann = gateway.token("ann", CLIENT);
+    let client = gateway.client_with(Some(&ann));
+    let call = json!({"command": ["secret-argument"], "background": true, "env": {"A": "payload"}});
+    let call = client.post("/v1/calls").json(&call).send().await.call();
+    client.delete(format!("/v1/calls/{call}")).send().await;
+    client.get("/v1/tokens").send().await;
+    gateway.client_with(Some("muster_1_2")).get("/v1/calls").send().await;
+    let made = gateway.client().post("/v1/tokens").json(&json!({"scopes": ["read"]}));
+    let made = made.send().await.json().await;
+    let path = gateway.folder.path().join("audit.log");
+    let read = || std::fs::read_to_string(&path).expect("a log");
+    until("the log has every line", || read().lines().count() >= 6).await;
+    let text = read();
+    let lines: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let told: Vec<_> = lines
+        .iter()
+        .map(|line| {
+            let part = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+            assert!(part("from").starts_with("127.0.0.1:"), "{line}");
+            (part("what"), part("who"), part("on"), part("result"))
+        })
+        .collect();
+    let want = |what: &str, who: &str, on: &str, result: &str| {
+        let line = (what.to_owned(), who.to_owned(), on.to_owned(), result.to_owned());
+        assert!(told.contains(&line), "{line:?} is not in {told:#?}");
+    };
+    want("host_connected", "default", "one", "ok");
+    want("call_created", "ann", &call, "ok");
+    want("call_cancelled", "ann", &call, "ok");
+    want("refused", "ann", "GET /v1/tokens", "forbidden");
+    want("refused", "", "GET /v1/calls", "unauthenticated");
+    want("token_created", "default", made["id"].as_str().expect("an id"), "ok");
+    let secret = |token: &str| token.rsplit('_').next().expect("a secret").to_owned();
+    let made = secret(made["token"].as_str().expect("a token"));
+    for secret in [secret(&ann), made, secret(&gateway.tokens.client), secret(&gateway.tokens.join)]
+    {
+        assert!(!text.contains(&secret));
+    }
+    assert!(!text.contains("secret-argument") && !text.contains("payload"));
+}
