@@ -3,7 +3,7 @@
 //!
 //! Read in this order: [`settings`] (what an operator may choose), [`link`] (how the gateway reaches us), [`call`] (one
 //! call's inputs, batches and workers), [`container`] (where workers come from and go to), [`runner`] (the program inside a
-//! container, seen from outside), [`capacity`] (pure: who gets which cores and how much memory), [`engine`] (the only file
+//! container, seen from outside), [`data`] (what calls share), [`capacity`] (pure: who gets which cores and how much memory), [`engine`] (the only file
 //! that knows Docker's client), [`tasks`] (how tasks start and stop), [`serve`] (how the parts are put together, and the
 //! order in which they stop).
 
@@ -19,6 +19,8 @@ pub mod container;
 
 pub mod runner;
 
+pub mod data;
+
 pub mod capacity;
 
 pub mod engine;
@@ -26,3 +28,20 @@ pub mod engine;
 pub mod status;
 
 pub mod tasks;
+
+/// An error and its sources in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+/// Bytes as lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -8,12 +8,14 @@ use std::future::Future;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::container::{Containers, OpenError};
-use crate::link::{Dial, Link};
+use crate::data::Data;
+use crate::link::{Client, Dial, Link};
 use crate::settings::Settings;
 use crate::status::Board;
 use crate::tasks::Tasks;
@@ -85,8 +87,11 @@ impl Agent {
         let lock = Lock::take(settings)?;
         let board = Board::new(settings);
         let (links, calls, workers) = (Tasks::new(), Tasks::new(), Tasks::new());
-        let containers = Containers::open(settings, &board, &workers).await?;
         let dial = Dial::new(&settings.gateway, &settings.token, &settings.host_name);
+        let dial = Arc::new(dial);
+        let client = Client::new(dial.clone(), calls.clone());
+        let data = Data::new(client, &settings.cache_dir, settings.cache_bytes, calls.clone());
+        let containers = Containers::open(settings, &board, &workers, data).await?;
         let link = Link::new(dial, board.clone(), containers.clone(), links.clone(), calls.clone());
         Ok(Agent { grace: settings.grace, board, containers, link, links, calls, workers, lock })
     }

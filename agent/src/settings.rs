@@ -49,6 +49,12 @@ pub struct Flags {
     /// Directory for sockets and locks, at most 84 bytes long [default: /run/muster-agent/HOST-NAME]
     #[arg(long, env = "MUSTER_AGENT_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Directory for what is fetched once for many calls; kept when the agent stops [default: /var/cache/muster-agent/HOST-NAME]
+    #[arg(long, env = "MUSTER_AGENT_CACHE_DIR")]
+    pub cache_dir: Option<PathBuf>,
+    /// How many bytes of shared data are kept, like 50GiB; the longest unused go first
+    #[arg(long, env = "MUSTER_AGENT_CACHE_LIMIT", default_value = "50GiB")]
+    pub cache_limit: String,
     /// Name of this host, 1 to 63 of [a-z0-9-] [default: the machine's name, made to fit]
     #[arg(long, env = "MUSTER_AGENT_HOST_NAME")]
     pub host_name: Option<String>,
@@ -95,6 +101,10 @@ pub struct Settings {
     pub runner_dir: PathBuf,
     /// Sockets and locks.
     pub state_dir: PathBuf,
+    /// What is fetched once for many calls.
+    pub cache_dir: PathBuf,
+    /// Bytes of shared data that are kept.
+    pub cache_bytes: u64,
     /// This host.
     pub host_name: String,
     /// Cores given to workers, ascending.
@@ -196,6 +206,11 @@ impl Settings {
             None => machine.ram_bytes / 10 * 9,
         };
         let scratch_bytes = size("--scratch", &flags.scratch);
+        let cache_bytes = size("--cache-limit", &flags.cache_limit);
+        let cache_dir = flags
+            .cache_dir
+            .clone()
+            .unwrap_or_else(|| Path::new("/var/cache/muster-agent").join(&host_name));
         if flags.ram.is_some() && ram_bytes > machine.ram_bytes {
             let has = machine.ram_bytes / GIB;
             fail("--ram", format!("is more than the machine's {has} GiB"));
@@ -220,6 +235,8 @@ impl Settings {
             token,
             runner_dir: absolute(&flags.runner_dir),
             state_dir: absolute(&state_dir),
+            cache_dir: absolute(&cache_dir),
+            cache_bytes,
             host_name,
             cpus,
             ram_bytes,
@@ -245,6 +262,8 @@ impl Settings {
         line("token", "(hidden)".into());
         line("runner-dir", self.runner_dir.display().to_string());
         line("state-dir", self.state_dir.display().to_string());
+        line("cache-dir", self.cache_dir.display().to_string());
+        line("cache-limit", format!("{} bytes", self.cache_bytes));
         line("host-name", self.host_name.clone());
         line("cpus", cpu_list(&self.cpus));
         line("ram", format!("{} bytes", self.ram_bytes));
@@ -388,6 +407,8 @@ pub(crate) fn for_tests(cores: usize) -> Settings {
         token: "secret-token".into(),
         runner_dir: "/opt/runner".into(),
         state_dir: "/run/x".into(),
+        cache_dir: "/run/x/cache".into(),
+        cache_bytes: GIB,
         host_name: "node".into(),
         cpus: (0..cores).collect(),
         ram_bytes: 16 * GIB,

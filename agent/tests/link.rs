@@ -267,6 +267,7 @@ fn echo() -> CallSpec {
         entry: None,
         command: ["sh", "-c", "echo $GREETING; cat"].map(String::from).to_vec(),
         packages: None,
+        data: Vec::new(),
     }
 }
 

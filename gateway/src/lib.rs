@@ -1,11 +1,12 @@
 //! The Muster gateway: HTTP front door, calls, placement, and the links to hosts.
 //!
-//! Read in this order: [`calls`] (what a call is and how it runs), [`fleet`] (where workers go), [`link`] (the way to a host), [`store`] (what does not stay in memory), [`http`] (the front door), [`auth`] (who may do what), [`audit`] (who did what).
+//! Read in this order: [`calls`] (what a call is and how it runs), [`fleet`] (where workers go), [`link`] (the way to a host), [`store`] (what does not stay in memory), [`blobs`] (large data that clients and hosts share), [`http`] (the front door), [`auth`] (who may do what), [`audit`] (who did what).
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests end with their runtime"))]
 
 pub mod audit;
 pub mod auth;
+pub mod blobs;
 pub mod calls;
 pub mod commands;
 pub mod fleet;
@@ -33,4 +34,13 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         source = error.source();
     }
     text
+}
+
+/// Bytes as lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+        write!(out, "{byte:02x}").expect("writing to a string cannot fail");
+        out
+    })
 }

@@ -10,6 +10,7 @@ use clap::Parser;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use muster_gateway::audit::{Audit, AuditConfig};
 use muster_gateway::auth::Tokens;
+use muster_gateway::blobs::Blobs;
 use muster_gateway::calls::Calls;
 use muster_gateway::commands::{self, Administration};
 use muster_gateway::fleet::Fleet;
@@ -129,10 +130,14 @@ async fn run(settings: Settings) -> anyhow::Result<Exit> {
     tasks.spawn_critical("tokens", tokens.clone().follow(tasks.clone()));
     let fleet = Fleet::start(&tasks);
     let spill = Spill::with_spare(store, settings.spill_limit, settings.spare());
+    let blobs = Blobs::open(&folder.join("blobs"), settings.blobs(), &tasks)
+        .await
+        .context("could not open the folder of blobs")?;
     let calls = Calls::start(settings.calls(), fleet.clone(), spill, &tasks);
     let (ready, is_ready) = watch::channel(true);
     let front = Front {
         calls: calls.clone(),
+        blobs,
         fleet,
         tokens,
         audit,

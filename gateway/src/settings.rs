@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use crate::blobs::BlobsConfig;
 use crate::calls::{CallsConfig, LogConfig};
 
 /// The Muster gateway: takes calls over HTTP and spreads them over the hosts that dial it.
@@ -24,7 +25,7 @@ pub struct Settings {
     #[arg(long, env = "MUSTER_GATEWAY_INSECURE_LISTEN")]
     pub insecure_listen: bool,
 
-    /// Folder for tokens, the files that clients and agents find the gateway by, and spilled data.
+    /// Folder for tokens, the files that clients and agents find the gateway by, shared data, and spilled data.
     #[arg(long, env = "MUSTER_GATEWAY_STATE_DIR")]
     pub state_dir: PathBuf,
 
@@ -47,6 +48,18 @@ pub struct Settings {
     /// How many bytes of prints are kept for one call; what was read already makes room for more.
     #[arg(long, env = "MUSTER_GATEWAY_PRINT_LIMIT", default_value = "1GiB", value_parser = bytes)]
     pub print_limit: u64,
+
+    /// How large one blob of shared data may be, for example 16GiB.
+    #[arg(long, env = "MUSTER_GATEWAY_BLOB_LIMIT", default_value = "16GiB", value_parser = bytes)]
+    pub blob_limit: u64,
+
+    /// How much shared data there may be in all; past it, uploads are refused.
+    #[arg(long, env = "MUSTER_GATEWAY_BLOBS_LIMIT", default_value = "100GiB", value_parser = bytes)]
+    pub blobs_limit: u64,
+
+    /// How long shared data is kept after its last use.
+    #[arg(long, env = "MUSTER_GATEWAY_KEEP_BLOBS", default_value = "7days", value_parser = humantime::parse_duration)]
+    pub keep_blobs: Duration,
 
     /// How many calls there may be at once; more are refused.
     #[arg(long, env = "MUSTER_GATEWAY_MAX_CALLS", default_value_t = 10_000)]
@@ -91,6 +104,11 @@ impl Settings {
             mistakes.push("--max-calls 0 would refuse every call; give at least 1".to_owned());
         }
         mistakes
+    }
+
+    /// The bounds of shared data.
+    pub fn blobs(&self) -> BlobsConfig {
+        BlobsConfig { largest: self.blob_limit, limit: self.blobs_limit, keep: self.keep_blobs }
     }
 
     /// Memory that all calls share.

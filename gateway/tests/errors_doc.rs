@@ -49,7 +49,8 @@ fn told(list: &[(PathBuf, String)]) -> BTreeSet<String> {
     for (path, text) in list {
         let literals = text.split("code: \"").skip(1).map(|rest| rest.split('"').next());
         codes.extend(literals.flatten().filter(|code| is_code(code)).map(str::to_owned));
-        if path.ends_with("agent/src/container/error.rs") {
+        if path.ends_with("agent/src/container/error.rs") || path.ends_with("agent/src/data/mod.rs")
+        {
             let literals = text.split('"').skip(1).step_by(2);
             let shaped = literals.filter(|text| is_code(text) && text.contains('_'));
             codes.extend(shaped.map(str::to_owned));

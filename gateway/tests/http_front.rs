@@ -46,7 +46,8 @@ fn every_operation_is_described_whole() {
         let open = route.expect("a route").access == Access::Open;
         assert_eq!(operation["security"].is_array(), open, "{id}");
         assert_eq!(answers.contains_key("401"), !open, "{id}");
-        let takes_body = method == "POST" && !["connectHost", "drainHost"].contains(&id);
+        let takes_body = matches!(method.as_str(), "POST" | "PUT")
+            && !["connectHost", "drainHost"].contains(&id);
         assert_eq!(operation["requestBody"].is_object(), takes_body);
         let declares_id = document["paths"][&path]["parameters"][0]["name"] == "id";
         assert_eq!(declares_id, path.contains("{id}"), "{path}");
@@ -58,6 +59,7 @@ fn method(route: &muster_gateway::http::routes::Route) -> &'static str {
         "GET" => "GET",
         "POST" => "POST",
         "DELETE" => "DELETE",
+        "PUT" => "PUT",
         other => panic!("{other}"),
     }
 }

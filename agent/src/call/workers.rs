@@ -10,7 +10,7 @@ use muster_wire::message::{CallKind, CallSpec, Exit, Mode};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::container::{ClaimError, Container, Containers, Limits, MemoryReport};
+use crate::container::{ClaimError, Container, Containers, Limits, MemoryReport, say};
 use crate::runner::{Runner, RunnerError, Running, Step};
 
 /// Gives workers to calls.
@@ -79,8 +79,16 @@ impl Workers for Containers {
         };
         let limits = Limits { cpu: spec.cpu, ram_bytes: spec.ram_bytes };
         let python = spec.python.as_deref();
-        let worker =
+        let mut data = Vec::with_capacity(spec.data.len());
+        for blob in &spec.data {
+            let kept = self.data().get(&spec.call, blob, |how_far| say(&waiting, how_far)).await?;
+            data.push((format!("data-{}", blob.id), kept));
+        }
+        let mut worker =
             Containers::claim(self, &spec.call, &spec.image, mode, python, limits, waiting).await?;
+        for (name, kept) in data {
+            worker.container.mount(&name, kept)?;
+        }
         Ok((worker.runner, worker.container))
     }
 }

@@ -7,6 +7,7 @@ use muster_wire::message::CallError;
 use super::cgroup::CgroupError;
 use super::network::NetworkError;
 use super::start::StartError;
+use crate::data::DataError;
 use crate::engine::EngineError;
 use crate::runner::RunnerError;
 
@@ -77,6 +78,9 @@ pub enum ClaimError {
         #[source]
         source: std::io::Error,
     },
+    /// Shared data of the call is not here.
+    #[error(transparent)]
+    Data(#[from] DataError),
     /// The agent stops.
     #[error("this host is stopping")]
     Stopping,
@@ -98,12 +102,17 @@ impl ClaimError {
 
     /// Whether every other try of the call, on this host, ends the same way.
     pub fn is_final(&self) -> bool {
-        !matches!(self, ClaimError::Engine(_) | ClaimError::Start { .. } | ClaimError::Stopping)
+        match self {
+            ClaimError::Engine(_) | ClaimError::Start { .. } | ClaimError::Stopping => false,
+            ClaimError::Data(error) => error.is_final(),
+            _ => true,
+        }
     }
 
     /// What the user is told: a code of `docs/errors.md`, what is wrong, what to do.
     pub fn to_call_error(&self) -> CallError {
         let (code, action) = match self {
+            ClaimError::Data(error) => return error.to_call_error(),
             ClaimError::NoSuchImage { there, .. } => (
                 "no_such_image",
                 format!(
@@ -133,7 +142,7 @@ impl ClaimError {
             }
             ClaimError::Stopping => ("host_stopping", "try again, or on another host".to_string()),
         };
-        CallError { code: code.into(), message: chain(self), action }
+        CallError { code: code.into(), message: crate::chain(self), action }
     }
 }
 
@@ -164,16 +173,4 @@ pub enum OpenError {
 
 fn list(names: &[String]) -> String {
     if names.is_empty() { "none here".into() } else { names.join(", ") }
-}
-
-/// The error and its sources in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

@@ -55,10 +55,11 @@ use tokio::sync::{Semaphore, watch};
 pub use cgroup::MemoryReport;
 pub use error::{ClaimError, OpenError};
 pub use mounts::Source;
-pub use rooms::{RoomGuard, Rooms};
+pub use rooms::{RoomGuard, Rooms, say};
 pub use worker::{Container, Worker};
 
 use crate::capacity::{Capacity, Want};
+use crate::data::Data;
 use crate::engine::Engine;
 use crate::settings::{Network, Settings, cpu_list};
 use crate::status::Board;
@@ -70,7 +71,6 @@ use names::Names;
 use pool::{Kind, Pool};
 use profile::Profile;
 use quiet::Quiet;
-use rooms::say;
 
 /// The pool is looked at this often even when nothing happens, for its age and the host's memory.
 const REFILL: Duration = Duration::from_secs(1);
@@ -113,6 +113,7 @@ pub struct Containers {
     rooms: Rooms,
     pool: Pool,
     images: Images,
+    data: Data,
 }
 
 impl Containers {
@@ -121,6 +122,7 @@ impl Containers {
         settings: &Settings,
         board: &Board,
         tasks: &Tasks,
+        data: Data,
     ) -> Result<Containers, OpenError> {
         std::fs::create_dir_all(settings.state_dir.join(socket::FOLDERS))
             .map_err(|source| OpenError::StateDir { path: settings.state_dir.clone(), source })?;
@@ -159,8 +161,14 @@ impl Containers {
             rooms: Rooms::new(capacity, board.clone()),
             pool: Pool::new(site.clone(), board.clone(), settings.warm, settings.warm_age),
             images,
+            data,
             site,
         })
+    }
+
+    /// The shared data that workers may be given.
+    pub fn data(&self) -> &Data {
+        &self.data
     }
 
     /// Starts what runs beside the claims: the refilling of the pool, the list of images, the reaper, the network's check.

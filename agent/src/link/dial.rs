@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 /// For the name, the connection and the answer together.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// A refusal longer than this is cut.
-const SAID: usize = 4096;
+pub(super) const SAID: usize = 4096;
 
 /// Why there is no link.
 #[derive(Debug, thiserror::Error)]
@@ -101,16 +101,39 @@ impl Dial {
         tokio::time::timeout(DEADLINE, self.try_connect()).await.map_err(|_| DialError::Late)?
     }
 
-    async fn try_connect(&self) -> Result<Upgraded, DialError> {
-        let request = self.request()?;
-        let authority = request.headers()[header::HOST].to_str().unwrap_or_default();
+    /// A connection to the gateway, on which nothing was said yet.
+    pub(super) async fn open(&self) -> Result<TcpStream, DialError> {
+        let authority = self.authority()?;
         let at = if authority.rsplit(']').next().is_some_and(|rest| rest.contains(':')) {
-            authority.to_string()
+            authority
         } else {
             format!("{authority}:80")
         };
         let stream = TcpStream::connect(&at).await.map_err(DialError::Unreachable)?;
         stream.set_nodelay(true).map_err(DialError::Unreachable)?;
+        Ok(stream)
+    }
+
+    /// What every request of this host to its gateway carries: whom it asks, and who asks.
+    pub(super) fn introduce(&self, headers: &mut HeaderMap) -> Result<(), DialError> {
+        let value = |text: String| HeaderValue::try_from(text).map_err(http::Error::from);
+        let mut bearer = value(format!("Bearer {}", self.token))?;
+        bearer.set_sensitive(true);
+        headers.insert(header::HOST, value(self.authority()?)?);
+        headers.insert(header::AUTHORIZATION, bearer);
+        headers.insert("muster-host", value(self.host.clone())?);
+        headers.insert("muster-epoch", HeaderValue::from(self.epoch));
+        Ok(())
+    }
+
+    fn authority(&self) -> Result<String, DialError> {
+        let uri: http::Uri = self.gateway.parse().map_err(http::Error::from)?;
+        Ok(uri.authority().map(|authority| authority.to_string()).unwrap_or_default())
+    }
+
+    async fn try_connect(&self) -> Result<Upgraded, DialError> {
+        let request = self.request()?;
+        let stream = self.open().await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let exchange = async {
@@ -145,27 +168,20 @@ impl Dial {
     }
 
     fn request(&self) -> Result<Request<Empty<Bytes>>, DialError> {
-        let uri: http::Uri = self.gateway.parse().map_err(http::Error::from)?;
-        let authority = uri.authority().map(|authority| authority.to_string()).unwrap_or_default();
-        let mut bearer =
-            HeaderValue::try_from(format!("Bearer {}", self.token)).map_err(http::Error::from)?;
-        bearer.set_sensitive(true);
-        Ok(Request::builder()
+        let mut request = Request::builder()
             .method(Method::POST)
             .uri("/v1/hosts/connect")
-            .header(header::HOST, authority)
             .header(header::CONNECTION, "Upgrade")
             .header(header::UPGRADE, AGENT_PROTOCOL)
             .header(header::CONTENT_LENGTH, 0)
-            .header(header::AUTHORIZATION, bearer)
-            .header("muster-host", &self.host)
-            .header("muster-epoch", self.epoch)
-            .body(Empty::new())?)
+            .body(Empty::new())?;
+        self.introduce(request.headers_mut())?;
+        Ok(request)
     }
 }
 
 /// The gateway's words: the `detail` of a problem document, or the text as it is.
-fn words(body: &[u8]) -> String {
+pub(super) fn words(body: &[u8]) -> String {
     let problem: Option<serde_json::Value> = serde_json::from_slice(body).ok();
     let detail = problem.and_then(|problem| {
         let text = problem.get("detail").or_else(|| problem.get("title"))?;

@@ -7,6 +7,8 @@
 //!    └──────────────────────────┴───────────────────┘ its calls are cancelled
 //! ```
 //!
+//! [`client`] asks the gateway plain questions over connections of their own, with the same credential.
+//!
 //! Who owns what: one critical task dials, for ever. hyper owns the connection; each stream's handler is a task of the
 //! `calls` group, so that a stop can wait for running calls and then cancel them.
 //!
@@ -21,6 +23,7 @@
 //! Not here: what a call is ([`crate::call`]); TLS, which comes with its own issue.
 
 mod backoff;
+pub mod client;
 mod dial;
 mod routes;
 mod status;
@@ -30,6 +33,7 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioTimer;
 
+pub use client::{Client, ClientError};
 pub use dial::{Dial, DialError};
 
 use crate::call::Workers;
@@ -53,7 +57,7 @@ const PING_WITHIN: Duration = Duration::from_secs(110);
 /// Keeps this host linked to its gateway.
 #[derive(Debug)]
 pub struct Link<W> {
-    dial: Dial,
+    dial: Arc<Dial>,
     board: Board,
     tasks: Tasks,
     calls: Tasks,
@@ -62,7 +66,7 @@ pub struct Link<W> {
 
 impl<W: Workers> Link<W> {
     /// A link that is not dialled yet. `tasks` are its own, `calls` those of running calls.
-    pub fn new(dial: Dial, board: Board, workers: W, tasks: Tasks, calls: Tasks) -> Link<W> {
+    pub fn new(dial: Arc<Dial>, board: Board, workers: W, tasks: Tasks, calls: Tasks) -> Link<W> {
         Link { dial, board, tasks, calls, workers }
     }
 

@@ -4,9 +4,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_agent::container::{ClaimError, Containers, Limits, Worker};
+use muster_agent::data::Data;
+use muster_agent::link::{Client, Dial};
 use muster_agent::settings::{Machine, Network, Pull, Settings};
 use muster_agent::status::Board;
 use muster_agent::tasks::Tasks;
@@ -34,6 +37,8 @@ pub fn settings(state: &Path) -> Settings {
         token: "token".into(),
         runner_dir: runner_dir(),
         state_dir: state.join("s"),
+        cache_dir: state.join("cache"),
+        cache_bytes: GIB,
         host_name: format!("test-{:08x}", rand::random::<u32>()),
         cpus: machine.cpus,
         ram_bytes: 8 * GIB,
@@ -59,7 +64,10 @@ impl Host {
         let mut settings = settings(state.path());
         change(&mut settings);
         let board = Board::new(&settings);
-        let containers = Containers::open(&settings, &board, &Tasks::new())
+        let dial = Dial::new(&settings.gateway, &settings.token, &settings.host_name);
+        let client = Client::new(Arc::new(dial), Tasks::new());
+        let data = Data::new(client, &settings.cache_dir, settings.cache_bytes, Tasks::new());
+        let containers = Containers::open(&settings, &board, &Tasks::new(), data)
             .await
             .expect("Docker runs here, and the images are made by `make images`");
         Host { settings, board, containers, _state: state }

@@ -133,6 +133,11 @@ impl Identity {
         self.host.as_deref()
     }
 
+    /// Whether they are an agent, with a credential of its own or the token it joins by.
+    pub fn is_host(&self) -> bool {
+        self.may(Scope::Host) || self.may(Scope::Join)
+    }
+
     fn is_admin(&self) -> bool {
         self.scopes.contains(&Scope::Admin)
     }

@@ -6,6 +6,7 @@ use rand::rngs::OsRng;
 use sha2::{Digest, Sha256};
 
 use super::TokensError;
+use crate::hex;
 
 const PREFIX: &str = "muster_";
 const ID: usize = 16;
@@ -62,14 +63,6 @@ pub fn hash(bytes: &[u8]) -> String {
 
 fn is_hex(text: &str, length: usize) -> bool {
     text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        write!(out, "{byte:02x}").expect("writing to a string cannot fail");
-        out
-    })
 }
 
 #[cfg(test)]

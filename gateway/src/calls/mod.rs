@@ -33,9 +33,13 @@ pub use handle::{CallHandle, Entry, EventReader};
 pub use log::LogConfig;
 pub use registry::{AdmitError, Calls, CallsConfig, Created};
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use muster_wire::message::{CallError, CallKind, CallSpec};
 use serde::Serialize;
+
+use crate::blobs::Pin;
 
 /// What to do when an input fails for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -75,6 +79,8 @@ pub struct NewCall {
     pub owner: String,
     /// The function's bytes; empty for commands.
     pub function: Bytes,
+    /// Keeps its shared data until it ends.
+    pub pin: Option<Arc<Pin>>,
 }
 
 /// Where a call is.

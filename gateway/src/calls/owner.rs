@@ -13,6 +13,7 @@ use super::machine::{Fault, LinkId, Machine, Range, Verdict};
 use super::queue::Queue;
 use super::wait::{self, Workers};
 use super::{CallState, EndError, OnError};
+use crate::blobs::Pin;
 use crate::fleet::{Claim, Placement};
 use crate::link::{Inbox, LinkEvent, News};
 use crate::store::{Spill, StoreError};
@@ -38,6 +39,8 @@ pub(super) struct Start {
     pub tasks: Tasks,
     /// Counts the calls that have not ended.
     pub live: Arc<()>,
+    /// Keeps the call's shared data.
+    pub pin: Option<Arc<Pin>>,
 }
 
 struct Owner {
@@ -62,7 +65,7 @@ struct Owner {
 type Broken = StoreError;
 
 pub(super) async fn run(start: Start) {
-    let Start { shared, mut commands, claim, spill, queue_bytes, grace, tasks, live } = start;
+    let Start { shared, mut commands, claim, spill, queue_bytes, grace, tasks, live, pin } = start;
     let (news, mut inbox) = Inbox::new(INBOX);
     let mut placed = claim.placement.clone();
     let mut readers = shared.readers.subscribe();
@@ -120,6 +123,7 @@ pub(super) async fn run(start: Start) {
         }
     }
     owner.finish();
+    drop(pin);
 }
 
 async fn sleep_until(at: Option<Instant>) {

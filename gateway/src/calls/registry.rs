@@ -202,6 +202,7 @@ impl Calls {
             grace: config.grace,
             tasks: self.shared.tasks.clone(),
             live,
+            pin: new.pin,
         };
         self.shared.tasks.spawn(owner::run(start));
         metrics::counter!("muster_calls_admitted_total").increment(1);

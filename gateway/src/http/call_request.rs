@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use super::fields::{Fields, check_text};
 use super::problem::{Code, Problem};
 use super::{json_inputs, packages};
+use crate::blobs::BlobId;
 use crate::calls::{CallOptions, OnError};
 
 /// Where the object came from, which decides what may be in it.
@@ -34,6 +35,8 @@ pub struct CallRequest {
     pub inputs: Vec<Bytes>,
     /// Whether further inputs follow by `/inputs`.
     pub more_inputs: bool,
+    /// Shared data that the call reads.
+    pub data: Vec<BlobId>,
 }
 
 /// Bytes in a GB as users give it.
@@ -58,11 +61,13 @@ const KNOWN: &[&str] = &[
     "on_error",
     "background",
     "name",
+    "data",
 ];
 const MIN_CPU: f64 = 0.01;
 const MIN_RAM: f64 = 1.0 / 64.0;
 const MAX_RETRIES: u32 = 1000;
 const MAX_NAME: usize = 200;
+const MAX_DATA: usize = 1000;
 
 /// Reads the object.
 pub fn parse(body: &[u8], form: Form) -> Result<CallRequest, Problem> {
@@ -86,6 +91,7 @@ pub fn parse(body: &[u8], form: Form) -> Result<CallRequest, Problem> {
         entry: entry_of(&fields, kind)?,
         command: command_of(&fields, kind)?,
         packages: packages::of(&fields)?,
+        data: Vec::new(),
     };
     let options = CallOptions {
         max_parallelism: max_parallelism(&fields)?,
@@ -98,6 +104,7 @@ pub fn parse(body: &[u8], form: Form) -> Result<CallRequest, Problem> {
     Ok(CallRequest {
         source: fields.text("source", "Give the Python source as one string.")?,
         inputs: inputs_of(&fields, kind, form, more_inputs)?,
+        data: data_of(&fields)?,
         spec,
         options,
         more_inputs,
@@ -276,6 +283,24 @@ fn env_of(fields: &Fields<'_>) -> Result<BTreeMap<String, String>, Problem> {
         fields.of("env", "an object of strings", ENV)?.unwrap_or_default();
     env.iter().try_for_each(|(name, value)| variable(name, value))?;
     Ok(env)
+}
+
+fn data_of(fields: &Fields<'_>) -> Result<Vec<BlobId>, Problem> {
+    const ACTION: &str =
+        "Give an array of the SHA-256 of blobs, 64 lower-case hexadecimal digits each.";
+    let list: Vec<String> = fields.of("data", "an array of strings", ACTION)?.unwrap_or_default();
+    if list.len() > MAX_DATA {
+        return Err(Problem::bad_field(
+            "data",
+            format!("names over {MAX_DATA} blobs"),
+            "Share fewer, larger blobs.",
+        ));
+    }
+    let parse = |id: &String| {
+        let wrong = || Problem::bad_field("data", format!("names {id:?}"), ACTION);
+        BlobId::parse(id).ok_or_else(wrong)
+    };
+    list.iter().map(parse).collect()
 }
 
 fn max_parallelism(fields: &Fields<'_>) -> Result<Option<u32>, Problem> {

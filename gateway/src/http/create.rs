@@ -4,6 +4,8 @@
 //! that, so that mistakes in a small body are told instead of a call being made. The rest is given to the call by a task of
 //! its own while the answer streams: a client may send everything before it reads anything.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
@@ -12,7 +14,7 @@ use futures_util::FutureExt;
 use http::HeaderMap;
 use muster_wire::batch::Inputs;
 use muster_wire::frame::{Frame, Kind};
-use muster_wire::message::CallKind;
+use muster_wire::message::{CallKind, CallSpec};
 use muster_wire::pieces::Pieces;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -47,12 +49,14 @@ pub async fn create(front: &Front, who: Identity, request: Request) -> Result<Re
         true => None,
         false => Some(accept::event_form(&parts.headers)?),
     };
+    let (data, pin) = front.blobs.claim(&who.owner, std::mem::take(&mut arriving.request.data))?;
     let new = NewCall {
-        spec: arriving.request.spec,
+        spec: CallSpec { data, ..arriving.request.spec },
         options: arriving.request.options,
         key,
         owner: who.owner,
         function: arriving.function,
+        pin: Some(Arc::new(pin)),
     };
     let (call, repeated) = match front.calls.create(new).await? {
         Created::New(call) => (call, false),

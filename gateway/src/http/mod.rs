@@ -9,7 +9,7 @@
 //! - [`create`], [`inputs`], [`feed`]: bodies become calls. [`call_request`] over [`fields`], [`json_inputs`], [`packages`] and [`query`]
 //!   read what users write; they are pure. [`request_body`] reads bodies with limits.
 //! - [`events`]: a call's log becomes a stream, in the form [`accept`] chose, by [`render_json`] or [`render_frames`].
-//! - [`run`] over [`run_output`]: the one-liner. [`records`], [`hosts`], [`tokens`], [`health`]: the small answers, and the agents' door.
+//! - [`blobs`]: bytes of shared data in and out. [`run`] over [`run_output`]: the one-liner. [`records`], [`hosts`], [`tokens`], [`health`]: the small answers, and the agents' door.
 //! - [`record`]: what of it goes to the audit log.
 //! - [`problem`]: every error becomes its status here and nowhere else.
 //!
@@ -25,6 +25,7 @@
 //! **Not here.** What calls and hosts are, TLS, the dashboard.
 
 mod accept;
+mod blobs;
 mod call_request;
 mod create;
 mod events;
@@ -63,6 +64,7 @@ use self::problem::{Code, Problem};
 use self::routes::{Action, ROUTES, Route};
 use crate::audit::Audit;
 use crate::auth::{Identity, Tokens};
+use crate::blobs::Blobs;
 use crate::calls::Calls;
 use crate::fleet::{Drain, Fleet};
 use crate::tasks::Tasks;
@@ -75,6 +77,8 @@ pub use self::tokens::{is_name as is_owner, time as rfc3339};
 pub struct Front {
     /// All calls.
     pub calls: Calls,
+    /// Large data.
+    pub blobs: Blobs,
     /// All hosts.
     pub fleet: Fleet,
     /// Who may do what.
@@ -162,6 +166,9 @@ async fn act(
         }
         Action::ReadEvents => events::read(&records::find(front, &who, id)?, &request),
         Action::Run => run::run(front, who, request).await,
+        Action::PutBlob => blobs::put(front, &who, id, request).await,
+        Action::ReadBlob => blobs::read(front, &who, id, &request),
+        Action::RemoveBlob => blobs::remove(front, &who, id).await,
         Action::ListHosts => hosts::list(front, &request),
         Action::DrainHost => hosts::drain(front, id, Drain::Begin, request).await,
         Action::UndrainHost => hosts::drain(front, id, Drain::Undo, request).await,

@@ -55,6 +55,7 @@ codes! {
     UnknownCall "unknown_call" 404 "There is no such call"
     UnknownHost "unknown_host" 404 "There is no such host"
     UnknownToken "unknown_token" 404 "There is no such token"
+    UnknownBlob "unknown_blob" 404 "There is no such blob"
     NoFunction "no_function" 404 "The call has no function"
     MethodNotAllowed "method_not_allowed" 405 "The route does not take this method"
     NotAcceptable "not_acceptable" 406 "None of the accepted media types can be given"
@@ -63,12 +64,17 @@ codes! {
     InputsClosed "inputs_closed" 409 "The inputs of the call are closed"
     CallEnded "call_ended" 409 "The call has ended"
     HostTaken "host_taken" 409 "A host of this name is connected"
+    BlobBusy "blob_busy" 409 "The blob is in use"
+    BlobOffset "blob_offset" 409 "The upload does not go on where it broke off"
+    LengthRequired "length_required" 411 "The size must be said first"
+    BlobTooLarge "blob_too_large" 413 "The blob is too large"
     TooLarge "too_large" 413 "Too large"
     UnsupportedMediaType "unsupported_media_type" 415 "The body's media type is not taken here"
     DoesNotFit "does_not_fit" 422 "No host is large enough"
     NoSuchImage "no_such_image" 422 "No host has this image"
     NoImageForPython "no_image_for_python" 422 "No image has this version of Python"
     PythonMismatch "python_mismatch" 422 "The image has another Python"
+    BlobMismatch "blob_mismatch" 422 "The bytes are not those of the name"
     UpgradeRequired "upgrade_required" 426 "The connection must be upgraded"
     HeadersTooLarge "headers_too_large" 431 "The headers are too large"
     Internal "internal" 500 "The gateway failed"
@@ -76,6 +82,7 @@ codes! {
     NoHosts "no_hosts" 503 "No host is connected"
     Full "full" 503 "The gateway is full"
     Stopping "stopping" 503 "The gateway is stopping"
+    BlobsFull "blobs_full" 507 "There is no room for the blob"
 }
 
 /// An answer that says what went wrong.
@@ -203,7 +210,8 @@ impl Problem {
         &self.action
     }
 
-    fn retry_after(self, seconds: u32) -> Problem {
+    /// The same, and when to ask again.
+    pub fn retry_after(self, seconds: u32) -> Problem {
         self.with_header(RETRY_AFTER, HeaderValue::from(seconds))
     }
 }

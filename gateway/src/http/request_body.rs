@@ -26,10 +26,7 @@ pub async fn whole(
     check_length(&body, what, limit, action)?;
     let mut first = Bytes::new();
     let mut joined = BytesMut::new();
-    while let Some(piece) =
-        tokio::time::timeout(PAUSE, data(&mut body)).await.map_err(|_| slow())?
-    {
-        let piece = piece?;
+    while let Some(piece) = next_bytes(&mut body).await? {
         if first.len() + joined.len() + piece.len() > limit {
             return Err(Problem::too_large(what, limit, action));
         }
@@ -50,6 +47,11 @@ pub fn check_length(body: &Body, what: &str, limit: usize, action: &str) -> Resu
         true => Err(Problem::too_large(what, limit, action)),
         false => Ok(()),
     }
+}
+
+/// The next bytes of a body that must go on arriving; `None` at its end.
+pub async fn next_bytes(body: &mut Body) -> Result<Option<Bytes>, Problem> {
+    tokio::time::timeout(PAUSE, data(body)).await.map_err(|_| slow())?.transpose()
 }
 
 /// A body of frames.

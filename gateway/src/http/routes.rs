@@ -13,6 +13,8 @@ pub enum Access {
     Token,
     /// A token with this scope.
     Scope(Scope),
+    /// A token with this scope, or an agent's.
+    ScopeOrHost(Scope),
 }
 
 /// What a route does.
@@ -31,6 +33,9 @@ pub enum Action {
     AppendInputs,
     ReadEvents,
     Run,
+    PutBlob,
+    ReadBlob,
+    RemoveBlob,
     ListHosts,
     DrainHost,
     UndrainHost,
@@ -45,7 +50,7 @@ pub enum Action {
 pub struct Route {
     /// Its method.
     pub method: Method,
-    /// Its path, `{id}` standing for a call or a token, `{host}` for a host's name.
+    /// Its path, `{id}` standing for a call or a token, `{host}` for a host's name, `{sha256}` for a blob.
     pub path: &'static str,
     /// Who may use it.
     pub access: Access,
@@ -63,6 +68,8 @@ const CANCEL: Access = Access::Scope(Scope::Cancel);
 const METRICS: Access = Access::Scope(Scope::Metrics);
 const ADMIN: Access = Access::Scope(Scope::Admin);
 const JOIN: Access = Access::Scope(Scope::Join);
+const PUT_BLOB: Access = Access::ScopeOrHost(Scope::Submit);
+const GET_BLOB: Access = Access::ScopeOrHost(Scope::Read);
 
 /// Every route there is.
 #[rustfmt::skip] // A table is read by its columns.
@@ -75,6 +82,9 @@ pub static ROUTES: &[Route] = &[
     route(Method::GET,    "/v1/calls/{id}/events",   READ,          Action::ReadEvents),
     route(Method::GET,    "/v1/calls/{id}/function", READ,          Action::ReadFunction),
     route(Method::POST,   "/v1/run",                 SUBMIT,        Action::Run),
+    route(Method::PUT,    "/v1/blobs/{sha256}",      PUT_BLOB,      Action::PutBlob),
+    route(Method::GET,    "/v1/blobs/{sha256}",      GET_BLOB,      Action::ReadBlob),
+    route(Method::DELETE, "/v1/blobs/{sha256}",      SUBMIT,        Action::RemoveBlob),
     route(Method::GET,    "/v1/hosts",               READ,          Action::ListHosts),
     route(Method::POST,   "/v1/hosts/{host}/drain",  ADMIN,         Action::DrainHost),
     route(Method::DELETE, "/v1/hosts/{host}/drain",  ADMIN,         Action::UndrainHost),

@@ -50,6 +50,7 @@ pub async fn run(front: &Front, who: Identity, request: Request) -> Result<Respo
         key: None,
         owner: who.owner,
         function: Bytes::new(),
+        pin: None,
     };
     let (Created::New(call) | Created::Existing(call)) = front.calls.create(new).await?;
     let mut running = Running {
@@ -97,6 +98,7 @@ impl Wanted {
                 entry: None,
                 command: command(&query)?,
                 packages: None,
+                data: Vec::new(),
             },
             merge_stderr: match query.get("stderr") {
                 None => false,

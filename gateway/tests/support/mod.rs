@@ -16,6 +16,7 @@ use clap::Parser;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use muster_gateway::audit::{Audit, AuditConfig};
 use muster_gateway::auth::{FirstTokens, NewToken, Scope, Tokens};
+use muster_gateway::blobs::Blobs;
 use muster_gateway::calls::Calls;
 use muster_gateway::fleet::Fleet;
 use muster_gateway::http::{Front, ServerConfig, router, serve};
@@ -36,6 +37,7 @@ pub struct Gateway {
     pub address: SocketAddr,
     pub tokens: FirstTokens,
     pub calls: Calls,
+    pub blobs: Blobs,
     pub fleet: Fleet,
     pub tasks: Tasks,
     pub ready: watch::Sender<bool>,
@@ -59,9 +61,12 @@ impl Gateway {
         let fleet = Fleet::start(&tasks);
         let spill = Spill::new(MemoryStore::default(), 1 << 30);
         let calls = Calls::start(settings.calls(), fleet.clone(), spill, &tasks);
+        let blobs = Blobs::open(&folder.path().join("blobs"), settings.blobs(), &tasks).await;
+        let blobs = blobs.expect("a folder");
         let (ready, is_ready) = watch::channel(true);
         let front = Front {
             calls: calls.clone(),
+            blobs: blobs.clone(),
             fleet: fleet.clone(),
             tokens: tokens.clone(),
             audit: Audit::start(folder.path(), AuditConfig::default(), &tasks).expect("a log"),
@@ -74,7 +79,7 @@ impl Gateway {
         tasks.spawn_critical("http", serve(listener, router(front), tasks.clone(), config));
         let book = tokens;
         let tokens = first.expect("a first start");
-        Gateway { address, tokens, calls, fleet, tasks, ready, book, folder }
+        Gateway { address, tokens, calls, blobs, fleet, tasks, ready, book, folder }
     }
 
     /// A gateway with one host of two cores, which behaves like this.

@@ -66,6 +66,9 @@ pub struct CallSpec {
     /// Packages that the function needs beside those of the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packages: Option<Packages>,
+    /// Shared data that its workers read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub data: Vec<BlobRef>,
 }
 
 /// Packages of a call.
@@ -76,6 +79,15 @@ pub struct Packages {
     /// These are all that is needed: nothing is added for what they require themselves.
     #[serde(default)]
     pub exact: bool,
+}
+
+/// A blob of shared data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobRef {
+    /// SHA-256 of its bytes, 64 lower-case hexadecimal digits.
+    pub id: String,
+    /// How many they are.
+    pub size: u64,
 }
 
 /// Where there is an error of a whole call: a code of `docs/errors.md`, what is wrong, what to do.

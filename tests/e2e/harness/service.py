@@ -43,6 +43,7 @@ class Agent:
 
     def __init__(self, service, name, folder, arguments):
         self.service = service
+        self.folder = folder
         self.name = name
         # Short: the path of a unix socket has at most 107 characters.
         self.state = Path(tempfile.mkdtemp(prefix="mt-", dir="/run"))
@@ -63,6 +64,7 @@ class Agent:
                 "--join-file", self.service.join_file,
                 "--runner-dir", runner_folder(),
                 "--state-dir", self.state,
+                "--cache-dir", self.folder / f"{self.name}-cache",
                 "--host-name", self.name,
                 *self.arguments,
             ],

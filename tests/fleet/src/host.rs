@@ -1,5 +1,6 @@
 //! One simulated host: the agent's link, status and rooms, with simulated workers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_agent::capacity::Capacity;
@@ -48,7 +49,7 @@ impl Host {
         let workers = SimulatedWorkers { rooms, tally: tally.clone(), start: config.start };
         let (links, calls) = (Tasks::new(), Tasks::new());
         let dial = Dial::new(url, join, name);
-        let link = Link::new(dial, board, workers, links.clone(), calls.clone());
+        let link = Link::new(Arc::new(dial), board, workers, links.clone(), calls.clone());
         links.spawn_critical("link", link.run());
         Host { links, calls }
     }

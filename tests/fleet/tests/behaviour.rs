@@ -11,6 +11,7 @@ use muster_fleet::plan::Plan;
 use muster_fleet::tally::Tally;
 use muster_gateway::audit::{Audit, AuditConfig};
 use muster_gateway::auth::{FirstTokens, Tokens};
+use muster_gateway::blobs::{Blobs, BlobsConfig};
 use muster_gateway::calls::{Calls, CallsConfig, LogConfig};
 use muster_gateway::fleet::Fleet;
 use muster_gateway::http::{Front, ServerConfig, router, serve};
@@ -57,9 +58,12 @@ impl Gateway {
         };
         let spill = Spill::new(MemoryStore::default(), 1 << 30);
         let calls = Calls::start(config, fleet.clone(), spill, &tasks);
+        let bounds = BlobsConfig { largest: 1 << 20, limit: 1 << 20, keep: SOON };
+        let blobs = Blobs::open(&folder.path().join("blobs"), bounds, &tasks).await;
         let (_ready, ready) = watch::channel(true);
         let front = Front {
             calls,
+            blobs: blobs.expect("a folder"),
             fleet: fleet.clone(),
             tokens,
             audit: Audit::start(folder.path(), AuditConfig::default(), &tasks).expect("a log"),
