@@ -17,6 +17,7 @@ use muster_gateway::fleet::Fleet;
 use muster_gateway::http::{self, Front, ServerConfig};
 use muster_gateway::service_files;
 use muster_gateway::settings::Settings;
+use muster_gateway::store::durable::{Journal, SqliteStore};
 use muster_gateway::store::{DirStore, Spill};
 use muster_gateway::tasks::Tasks;
 use tokio::net::TcpListener;
@@ -133,7 +134,11 @@ async fn run(settings: Settings) -> anyhow::Result<Exit> {
     let blobs = Blobs::open(&folder.join("blobs"), settings.blobs(), &tasks)
         .await
         .context("could not open the folder of blobs")?;
-    let calls = Calls::start(settings.calls(), fleet.clone(), spill, &tasks);
+    let kept = SqliteStore::open(folder).await.context("could not open the store of calls")?;
+    let journal = Journal::start(kept, settings.store_limit, &tasks);
+    let calls = Calls::start(settings.calls(), fleet.clone(), spill, journal, &blobs, &tasks)
+        .await
+        .context("could not read the stored calls")?;
     let (ready, is_ready) = watch::channel(true);
     let front = Front {
         calls: calls.clone(),

@@ -25,7 +25,7 @@ pub struct Settings {
     #[arg(long, env = "MUSTER_GATEWAY_INSECURE_LISTEN")]
     pub insecure_listen: bool,
 
-    /// Folder for tokens, the files that clients and agents find the gateway by, shared data, and spilled data.
+    /// Folder for tokens, the files that clients and agents find the gateway by, background calls, shared data, and spilled data.
     #[arg(long, env = "MUSTER_GATEWAY_STATE_DIR")]
     pub state_dir: PathBuf,
 
@@ -81,6 +81,14 @@ pub struct Settings {
     #[arg(long, env = "MUSTER_GATEWAY_KEEP_BACKGROUND", default_value = "7days", value_parser = humantime::parse_duration)]
     pub keep_background: Duration,
 
+    /// How long a background call whose inputs are not closed waits for more of them before it is cancelled; until then its client can go on under the same key.
+    #[arg(long, env = "MUSTER_GATEWAY_UPLOAD_GRACE", default_value = "1day", value_parser = humantime::parse_duration)]
+    pub upload_grace: Duration,
+
+    /// How many bytes the inputs and events of background calls may take on the disk, for example 50GiB; past it the oldest that have ended go, and then new ones are refused.
+    #[arg(long, env = "MUSTER_GATEWAY_STORE_LIMIT", default_value = "50GiB", value_parser = bytes)]
+    pub store_limit: u64,
+
     /// How long open answers may go on after the gateway was asked to stop.
     #[arg(long, env = "MUSTER_GATEWAY_STOP_GRACE", default_value = "5s", value_parser = humantime::parse_duration)]
     pub stop_grace: Duration,
@@ -129,6 +137,7 @@ impl Settings {
             keep_foreground: self.keep_foreground,
             keep_foreground_calls: self.keep_foreground_calls,
             keep_background: self.keep_background,
+            upload_grace: self.upload_grace,
         }
     }
 }

@@ -12,11 +12,18 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::kept::{Kept, digest};
 use super::log::{Log, LogEnd, Read, dropped_event, last_seq};
-use super::{CallOptions, CallRecord, PushError};
+use super::{CallOptions, CallRecord, NewCall, PushError};
+use crate::store::StoreError;
+use crate::store::durable::Digest;
 
+/// Commands that wait for the owner task.
+const COMMANDS: usize = 16;
 /// Progress is sent at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+/// How many bytes of stored events a reader takes at once.
+const STORED_BYTES: usize = 1 << 20;
 /// A reader hears something at least this often.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
@@ -31,7 +38,10 @@ pub(super) struct Shared {
     pub spec: CallSpec,
     pub options: CallOptions,
     pub owner: String,
+    /// Empty for commands, and for a call that had ended when the gateway started: then it is in the store.
     pub function: Bytes,
+    /// What it has in the store, if that keeps it.
+    pub kept: Option<Kept>,
     pub log: Log,
     pub record: watch::Sender<CallRecord>,
     pub commands: mpsc::Sender<Command>,
@@ -42,9 +52,37 @@ pub(super) struct Shared {
     pub turn: Arc<Semaphore>,
 }
 
+impl Shared {
+    /// A call, and where its owner task hears commands.
+    pub fn open(
+        record: CallRecord,
+        new: NewCall,
+        kept: Option<Kept>,
+        log: Log,
+    ) -> (CallHandle, mpsc::Receiver<Command>) {
+        let (commands, inbox) = mpsc::channel(COMMANDS);
+        let shared = Shared {
+            record: watch::Sender::new(record),
+            log,
+            spec: new.spec,
+            options: new.options,
+            owner: new.owner,
+            function: new.function,
+            kept,
+            commands,
+            cancel: CancellationToken::new(),
+            readers: watch::Sender::new(0),
+            turn: Arc::new(Semaphore::new(1)),
+        };
+        (CallHandle { shared: Arc::new(shared) }, inbox)
+    }
+}
+
 /// What the owner task is asked.
 #[derive(Debug)]
 pub(super) enum Command {
+    /// Inputs will come, with this hash: how many of them, from the first on, are there already.
+    Offer(std::ops::Range<u64>, Digest, oneshot::Sender<Result<u64, PushError>>),
     Push(Inputs, oneshot::Sender<Result<u64, PushError>>),
     End(Option<u64>, oneshot::Sender<Result<u64, PushError>>),
     Count(oneshot::Sender<Result<u64, PushError>>),
@@ -72,8 +110,13 @@ impl CallHandle {
     }
 
     /// The function's bytes.
-    pub fn function(&self) -> Bytes {
-        self.shared.function.clone()
+    pub async fn function(&self) -> Result<Bytes, StoreError> {
+        match &self.shared.kept {
+            Some(kept) if self.shared.function.is_empty() => {
+                kept.journal.store().function(self.id()).await
+            }
+            _ => Ok(self.shared.function.clone()),
+        }
     }
 
     /// The call as it is now.
@@ -83,8 +126,20 @@ impl CallHandle {
         record
     }
 
-    /// Appends inputs; waits while there is no room. Gives how many inputs the call has now.
-    pub async fn push(&self, inputs: Inputs) -> Result<u64, PushError> {
+    /// Appends inputs; waits while there is no room. Gives how many inputs the call has now. Those of a background call are durable then. The caller has the [`turn`](CallHandle::turn).
+    pub async fn push(&self, mut inputs: Inputs) -> Result<u64, PushError> {
+        if let Some(kept) = &self.shared.kept {
+            let offered = digest(&inputs);
+            let range = inputs.first..inputs.end();
+            let known = self.ask(|reply| Command::Offer(range, offered, reply)).await?;
+            if known > 0 {
+                inputs.split_to(known as usize);
+            }
+            if !inputs.is_empty() {
+                let digest = if known == 0 { offered } else { digest(&inputs) };
+                kept.write_inputs(&inputs, digest).await?;
+            }
+        }
         self.ask(|reply| Command::Push(inputs, reply)).await
     }
 
@@ -101,7 +156,11 @@ impl CallHandle {
 
     /// Closes the inputs; `total`, where given, must be how many came.
     pub async fn end_inputs(&self, total: Option<u64>) -> Result<u64, PushError> {
-        self.ask(|reply| Command::End(total, reply)).await
+        let total = self.ask(|reply| Command::End(total, reply)).await?;
+        if let Some(kept) = &self.shared.kept {
+            kept.close(total).await?;
+        }
+        Ok(total)
     }
 
     async fn ask(
@@ -176,6 +235,10 @@ impl EventReader {
                     Some(frames) => self.frames = frames.into(),
                     None => return None,
                 },
+                Read::Stored => match self.read_stored().await {
+                    Some(frames) => self.frames = frames.into(),
+                    None => return None,
+                },
                 Read::Forgotten { seq, bytes } => {
                     self.seq = seq;
                     return Some(Entry::Logged(Frame { seq, ..dropped_event(bytes).into() }));
@@ -216,6 +279,24 @@ impl EventReader {
             tracing::error!(call = self.call.id(), error, "events could not be read back");
         })
         .ok()
+    }
+
+    async fn read_stored(&self) -> Option<Vec<Frame<Pieces>>> {
+        let kept = self.call.shared.kept.as_ref()?;
+        let found = kept.journal.store().events(self.call.id(), self.seq, STORED_BYTES).await;
+        let frames = found.and_then(|batches| {
+            let decoded = batches.into_iter().map(|bytes| Log::decode(bytes, self.seq));
+            Ok(decoded.collect::<Result<Vec<_>, _>>()?.concat())
+        });
+        match frames {
+            Ok(frames) if !frames.is_empty() => Some(frames),
+            Ok(_) => None,
+            Err(error) => {
+                let error = crate::chain(&error);
+                tracing::error!(call = self.call.id(), error, "stored events could not be read");
+                None
+            }
+        }
     }
 
     /// Waits for news of the log (`None`), or until progress should be told.

@@ -7,8 +7,12 @@
 //! saves as much as writing costs; so `settle` waits for a reader that keeps up to pass a segment before it is
 //! written, as long as it goes at [`PACE`]. One that is slower is not waited for again until it has caught up: it never slows the workers for long.
 //!
+//! The log of a background call is [`kept`](Log::kept): its events become visible to readers when the store has them, and what leaves memory is read from there. Nothing of it is forgotten.
+//!
 //! Prints have a budget. When it is used up, whole segments that every reader at work has read are forgotten (a live reader may thus pass any number of prints
 //! through); if that does not help, new prints are dropped, and an event says how many bytes. Outputs are never dropped.
+
+mod kept;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -65,6 +69,10 @@ struct State {
     last_seq: u64,
     closed: bool,
     memory: usize,
+    /// Readers see events up to this one; in the log of a foreground call, all.
+    visible: u64,
+    /// The store keeps the events: bytes that it does not have yet, and whether the last event is among them.
+    kept: Option<kept::Unsaved>,
     prints: u64,
     dropped: u64,
     forgotten: u64,
@@ -95,6 +103,8 @@ pub enum Read {
     Frames(Vec<Frame<Pieces>>),
     /// A spilled segment that holds the next events.
     Spilled(Blob),
+    /// The next events are in the store.
+    Stored,
     /// Events up to and including `seq`, `bytes` of prints and outputs, are no longer kept.
     Forgotten {
         /// The last forgotten event.
@@ -130,7 +140,7 @@ impl Log {
         let frame = frame.into();
         let mut state = self.lock();
         let bytes = frame.body.len() as u64;
-        if state.prints + bytes > self.config.print_bytes {
+        if state.prints + bytes > self.config.print_bytes && state.kept.is_none() {
             state.forget_read();
         }
         if state.prints + bytes > self.config.print_bytes {
@@ -149,7 +159,10 @@ impl Log {
         let mut state = self.lock();
         state.flush_dropped();
         state.push(frame);
-        state.closed = true;
+        match &mut state.kept {
+            Some(unsaved) => unsaved.close(),
+            None => state.closed = true,
+        }
         let end = state.end();
         drop(state);
         self.end.send_replace(end);
@@ -157,6 +170,9 @@ impl Log {
 
     /// Spills the oldest segments until the rest fits the memory budget.
     pub async fn settle(&self) -> Result<(), StoreError> {
+        if self.trim() {
+            return Ok(());
+        }
         while let Some((last_seq, frames)) = self.oldest_in_memory() {
             self.let_pass(last_seq, frames.iter().map(Frame::wire_len).sum()).await;
             let parts: Vec<Bytes> = frames
@@ -225,21 +241,26 @@ impl Log {
     /// What comes after `seq`.
     pub fn read(&self, seq: u64) -> Read {
         let mut state = self.lock();
-        if seq >= state.last_seq {
+        if seq >= state.visible {
             state.behind = false;
             return if state.closed { Read::Closed } else { Read::Nothing };
         }
         let at = state.segments.partition_point(|segment| segment.last_seq <= seq);
-        let Some(segment) = state.segments.get(at) else { return Read::Nothing };
+        let Some(segment) = state.segments.get(at) else {
+            return if state.kept.is_some() { Read::Stored } else { Read::Nothing };
+        };
         match &segment.data {
             Data::Spilled(blob) => Read::Spilled(blob.clone()),
             Data::Memory(frames) => {
                 if let Some(first) = frames.first()
                     && first.seq > seq + 1
                 {
+                    if state.kept.is_some() {
+                        return Read::Stored;
+                    }
                     return Read::Forgotten { seq: first.seq - 1, bytes: state.forgotten };
                 }
-                Read::Frames(after(frames, seq))
+                Read::Frames(after(frames, seq, state.visible))
             }
         }
     }
@@ -299,7 +320,7 @@ impl Log {
 
 impl State {
     fn end(&self) -> LogEnd {
-        LogEnd { seq: self.last_seq, closed: self.closed }
+        LogEnd { seq: self.visible, closed: self.closed }
     }
 
     fn push(&mut self, frame: impl Into<Frame<Pieces>>) {
@@ -307,6 +328,10 @@ impl State {
         frame.seq = self.last_seq + 1;
         self.last_seq = last_seq(&frame);
         let bytes = frame.wire_len();
+        match &mut self.kept {
+            Some(unsaved) => unsaved.add(bytes),
+            None => self.visible = self.last_seq,
+        }
         let prints = if frame.kind == Kind::Print { frame.body.len() as u64 } else { 0 };
         self.memory += bytes;
         self.prints += prints;
@@ -366,13 +391,13 @@ pub fn last_seq(frame: &Frame<Pieces>) -> u64 {
     }
 }
 
-fn after(frames: &[Frame<Pieces>], seq: u64) -> Vec<Frame<Pieces>> {
+fn after(frames: &[Frame<Pieces>], seq: u64, visible: u64) -> Vec<Frame<Pieces>> {
     let at = frames.partition_point(|frame| last_seq(frame) <= seq);
     let mut bytes = 0;
     frames[at..]
         .iter()
         .take_while(|frame| {
-            let fits = bytes < READ_BYTES;
+            let fits = bytes < READ_BYTES && frame.seq <= visible;
             bytes += frame.wire_len();
             fits
         })
@@ -381,146 +406,5 @@ fn after(frames: &[Frame<Pieces>], seq: u64) -> Vec<Frame<Pieces>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use muster_wire::batch::{OutputsBuilder, Status};
-    use muster_wire::print::{Print, Stream};
-
-    use super::*;
-    use crate::store::MemoryStore;
-
-    fn log(memory_bytes: usize, print_bytes: u64) -> Log {
-        Log::new(
-            LogConfig { memory_bytes, print_bytes },
-            Spill::new(MemoryStore::default(), u64::MAX),
-        )
-    }
-
-    fn print(bytes: usize) -> Frame {
-        let bytes = Bytes::from(vec![b'x'; bytes]);
-        Print { index: 0, attempt: 1, stream: Stream::Stdout, bytes }.to_frame()
-    }
-
-    fn outputs(first: u64, count: u64) -> Frame {
-        let mut builder = OutputsBuilder::new(first, 1);
-        (0..count).for_each(|_| builder.push(Status::Value, b"v"));
-        builder.finish().to_frame()
-    }
-
-    async fn read_all(log: &Log, mut seq: u64) -> Vec<u64> {
-        let mut seqs = Vec::new();
-        loop {
-            let frames = match log.read(seq) {
-                Read::Frames(frames) => frames,
-                Read::Spilled(blob) => {
-                    Log::decode(blob.get().await.expect("there"), seq).expect("own bytes")
-                }
-                Read::Forgotten { seq: forgotten, .. } => {
-                    seq = forgotten;
-                    continue;
-                }
-                Read::Nothing | Read::Closed => return seqs,
-            };
-            for frame in frames {
-                seqs.extend(frame.seq..=last_seq(&frame));
-                seq = last_seq(&frame);
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn every_event_has_the_next_number_also_when_spilled() {
-        let log = log(0, u64::MAX);
-        for _ in 0..40 {
-            log.append_print(print(100_000));
-            log.append(outputs(0, 3));
-            log.settle().await.expect("room");
-        }
-        assert_eq!(read_all(&log, 0).await, (1..=160).collect::<Vec<_>>());
-        assert_eq!(read_all(&log, 100).await.last(), Some(&160));
-        assert!(log.lock().memory <= SEGMENT_BYTES + 200_000, "only the tail stays in memory");
-    }
-
-    /// A reader that takes what is there every `pause`, while 30 segments are appended; how often it was sent to the spill, and how long that took.
-    async fn follow(pause: Duration) -> (usize, Duration) {
-        let log = Arc::new(log(0, u64::MAX));
-        let begun = Instant::now();
-        let reading = tokio::spawn({
-            let log = log.clone();
-            async move {
-                let (reader, mut end) = (log.enter(0), log.end());
-                let (mut seq, mut spilled) = (0, 0);
-                loop {
-                    let frames = match log.read(seq) {
-                        Read::Frames(frames) => frames,
-                        Read::Spilled(blob) => {
-                            spilled += 1;
-                            Log::decode(blob.get().await.expect("there"), seq).expect("own bytes")
-                        }
-                        Read::Closed => return spilled,
-                        _ => {
-                            end.changed().await.expect("a writer");
-                            continue;
-                        }
-                    };
-                    tokio::time::sleep(pause).await;
-                    seq = frames.last().map_or(seq, last_seq);
-                    log.passed(reader, seq);
-                }
-            }
-        });
-        tokio::task::yield_now().await;
-        for _ in 0..30 {
-            log.append(print(SEGMENT_BYTES));
-            log.settle().await.expect("room");
-        }
-        let took = begun.elapsed();
-        log.close(dropped_event(0));
-        (reading.await.expect("it ends"), took)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_reader_that_keeps_up_is_waited_for_and_never_sent_to_the_spill() {
-        assert_eq!(follow(Duration::from_millis(5)).await.0, 0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_slow_reader_is_waited_for_once() {
-        let (spilled, took) = follow(Duration::from_secs(10)).await;
-        assert!(spilled > 20, "{spilled} of 30 segments");
-        assert!(took < Duration::from_secs(1), "{took:?}");
-    }
-
-    #[tokio::test]
-    async fn a_reader_that_resumes_inside_a_batch_gets_the_batch_whole() {
-        let log = log(1 << 20, u64::MAX);
-        log.append(outputs(0, 10));
-        assert_eq!(read_all(&log, 4).await, (1..=10).collect::<Vec<_>>());
-    }
-
-    #[tokio::test]
-    async fn a_live_reader_lets_any_number_of_prints_through() {
-        let log = log(1 << 30, 5 << 20);
-        let reader = log.enter(0);
-        for _ in 0..50 {
-            log.append_print(print(1 << 20));
-            log.passed(reader, log.end().borrow().seq);
-        }
-        assert_eq!(log.end().borrow().seq, 50, "nothing was dropped");
-    }
-
-    #[tokio::test]
-    async fn without_a_reader_prints_past_the_budget_are_dropped_and_counted() {
-        let log = log(1 << 30, 5 << 20);
-        for _ in 0..50 {
-            log.append_print(print(1 << 20));
-        }
-        log.append(outputs(0, 1));
-        let Read::Frames(frames) = log.read(4) else { panic!("in memory") };
-        let text = String::from_utf8_lossy(&frames[0].body.joined()).into_owned();
-        assert!(
-            text.contains("\"dropped\"") && text.contains(&(46 * ((1 << 20) + 16)).to_string()),
-            "{text}"
-        );
-        assert_eq!(frames[1].kind, Kind::Outputs, "outputs are never dropped");
-    }
-}
+#[path = "log_tests.rs"]
+mod tests;

@@ -80,6 +80,8 @@ pub struct Machine {
     received: u64,
     total: Option<u64>,
     fresh: u64,
+    /// The attempt that inputs begin with.
+    first_attempt: u32,
     again: BTreeMap<u64, (u64, u32)>,
     again_count: u64,
     leases: HashMap<LinkId, Leases>,
@@ -97,6 +99,7 @@ impl Machine {
             received: 0,
             total: None,
             fresh: 0,
+            first_attempt: 1,
             again: BTreeMap::new(),
             again_count: 0,
             leases: HashMap::new(),
@@ -105,6 +108,49 @@ impl Machine {
             failed: 0,
             late: 0,
         }
+    }
+
+    /// The same for a call of an earlier gateway, which received `received` inputs and knows of some how they ended. The others begin at `first_attempt`, which should be higher than any attempt that was told of; what was held against them is forgotten.
+    pub fn restored(
+        retries: u32,
+        received: u64,
+        done: impl IntoIterator<Item = (u64, u64)>,
+        failed: u64,
+        first_attempt: u32,
+    ) -> Machine {
+        let mut machine = Machine { first_attempt, failed, ..Machine::new(retries) };
+        let mut done: Vec<(u64, u64)> = done.into_iter().collect();
+        done.sort_unstable();
+        for (first, end) in done {
+            machine.received = machine.received.max(first);
+            machine.skip(end.saturating_sub(machine.received));
+        }
+        machine.received = machine.received.max(received);
+        machine
+    }
+
+    /// The next `count` inputs have their outputs already, elsewhere.
+    pub fn skip(&mut self, count: u64) {
+        if self.fresh < self.received {
+            // Only what comes last is fresh; what came before waits like inputs that are tried again.
+            self.again_count += self.received - self.fresh;
+            self.again.insert(self.fresh, (self.received, self.first_attempt));
+        }
+        self.received += count;
+        self.fresh = self.received;
+        self.done += count;
+    }
+
+    /// Inputs `first .. first + count` are offered: how many of them, from the first on, were taken before.
+    pub fn known(&self, first: u64, count: u64) -> Result<u64, PushError> {
+        if first > self.received {
+            return Err(PushError::Gap { expected: self.received });
+        }
+        let known = count.min(self.received - first);
+        if known < count && self.total.is_some() {
+            return Err(PushError::Closed);
+        }
+        Ok(known)
     }
 
     /// Inputs `first .. first + count` have come: whether they are new. A batch that was taken before is not, and is no error.
@@ -136,7 +182,7 @@ impl Machine {
         match self.again.first_key_value() {
             Some((&first, &(end, attempt))) => Some(Range { first, end, attempt }),
             None if self.fresh < self.received => {
-                Some(Range { first: self.fresh, end: self.received, attempt: 1 })
+                Some(Range { first: self.fresh, end: self.received, attempt: self.first_attempt })
             }
             None => None,
         }

@@ -23,6 +23,41 @@ fn a_batch_sent_twice_is_taken_once_and_a_gap_is_refused() {
 }
 
 #[test]
+fn of_inputs_that_come_again_those_are_known_that_were_taken() {
+    let mut machine = Machine::new(0);
+    machine.receive(0, 5).expect("first batch");
+    assert_eq!(machine.known(3, 4), Ok(2));
+    assert_eq!(machine.known(5, 4), Ok(0));
+    assert_eq!(machine.known(6, 1), Err(PushError::Gap { expected: 5 }));
+    machine.close(None).expect("closes");
+    assert_eq!(machine.known(2, 3), Ok(3));
+    assert_eq!(machine.known(2, 4), Err(PushError::Closed));
+}
+
+proptest! {
+    #[test]
+    fn a_restored_call_runs_what_has_no_output_and_nothing_else(
+        ended in proptest::collection::vec(any::<bool>(), 0..40),
+        more in 0u64..10,
+    ) {
+        let total = ended.len() as u64 + more;
+        let done = (0..).zip(&ended).filter(|(_, ended)| **ended).map(|(at, _)| (at, at + 1));
+        let mut machine = Machine::restored(0, total, done, 0, 3);
+        machine.close(Some(total)).expect("all came");
+        let mut run = Vec::new();
+        while let Some(Range { first, end, attempt }) = machine.lease(1, 7) {
+            prop_assert_eq!(attempt, 3);
+            run.extend(first..end);
+            machine.values(1, first, end, attempt);
+        }
+        let expected: Vec<u64> =
+            (0..total).filter(|&at| ended.get(at as usize) != Some(&true)).collect();
+        prop_assert_eq!(run, expected);
+        prop_assert!(machine.is_complete());
+    }
+}
+
+#[test]
 fn an_exception_is_final_without_retries_and_tried_again_with() {
     let mut machine = with_inputs(1, 1);
     machine.lease(1, 9);

@@ -10,39 +10,49 @@
 //! - `owner`: the one task that owns the machine and the queue of a call and writes its log. Everything else holds a [`CallHandle`].
 //! - `hosts`: what one host was promised and sent.
 //! - `registry`: [`Calls`], all calls by id; admission; forgetting what has been kept long enough.
+//! - `kept`, `saver`, `restore`: what a background call has in the store, how its events get there, and how it goes on from there after a restart.
 //!
 //! **States of a call.** `queued` (no worker yet) → `running` → `succeeded` | `failed` | `cancelled`. The owner task ends with the call; its log and last record stay readable.
 //!
 //! **Path of an input.** push → queue (bytes) and machine (index) → leased to a host as far as that host's DEMAND goes → OUTPUTS from the host → the machine decides commit, again, or late → log → readers.
 //!
+//! **Background calls** are durable ([`crate::store::durable`]). Creating one is answered after its commit. Inputs are committed before the owner hears of them, and answered then; a batch that comes again is known by its indexes and hash. Events are committed in batches, one at a time for each call, each with
+//! all that came since the last, and readers see them after that: what a reader saw is never lost. After a restart a call goes on without its inputs being read: the machine comes back from chunks and from which inputs are done; the queue reads a chunk when its turn comes; the log reads old events from the store. Inputs that were running
+//! run again, at an attempt above every one that events told of; strikes are forgotten. A call whose inputs are not closed waits for its client to go on under the same key, for a time.
+//!
 //! **Failures.** A link that ends gives its leases back (attempt + 1, counted as ours). An output for an input that this link does not hold at this attempt is late and dropped. A client that is gone: a foreground call without any reader for its
 //! grace period is cancelled. A blob that cannot be read back ends the call with `internal`: nothing is invented.
 //!
-//! **Not here.** HTTP, containers, and where workers go (`fleet`). Calls do not survive a restart of the gateway.
+//! **Not here.** HTTP, containers, and where workers go (`fleet`). Foreground calls do not survive a restart of the gateway: their clients hold the inputs, and submit again what has no output.
 
 mod handle;
 mod hosts;
+mod kept;
 pub mod log;
 pub mod machine;
 mod owner;
 pub mod queue;
 mod registry;
+mod restore;
+mod saver;
 mod wait;
 
 pub use handle::{CallHandle, Entry, EventReader};
 pub use log::LogConfig;
 pub use registry::{AdmitError, Calls, CallsConfig, Created};
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use muster_wire::message::{CallError, CallKind, CallSpec};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::blobs::Pin;
 
 /// What to do when an input fails for good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum OnError {
     /// Go on with the others.
     #[default]
@@ -52,7 +62,8 @@ pub enum OnError {
 }
 
 /// What a call asks of the gateway; the rest of it is the [`CallSpec`] that hosts get.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct CallOptions {
     /// Workers at once, over all hosts.
     pub max_parallelism: Option<u32>,
@@ -84,7 +95,7 @@ pub struct NewCall {
 }
 
 /// Where a call is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CallState {
     /// No worker yet.
@@ -107,7 +118,7 @@ impl CallState {
 }
 
 /// The record of a call (PROTOCOL.md section 4.4).
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the fields are PROTOCOL.md's, explained there")]
 pub struct CallRecord {
     pub id: String,
@@ -133,7 +144,7 @@ pub struct CallRecord {
 }
 
 /// Why a call ended as failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum EndError {
     /// The call itself could not go on.
@@ -141,7 +152,7 @@ pub enum EndError {
     /// An input failed for good and the call stops at the first.
     Input {
         /// Always `input_failed`.
-        code: &'static str,
+        code: Cow<'static, str>,
         /// Which input.
         index: u64,
     },
@@ -162,4 +173,16 @@ pub enum PushError {
     /// The call has ended.
     #[error("the call has ended")]
     Ended,
+    /// Others came under these indexes before.
+    #[error("input {first} and those after it came before, and were others")]
+    Differs {
+        /// Index of the first.
+        first: u64,
+    },
+    /// They cannot be kept.
+    #[error("no space left to keep inputs")]
+    NoSpace,
+    /// The gateway is stopping.
+    #[error("the gateway is stopping")]
+    Stopping,
 }

@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +13,13 @@ use super::handle::{Command, Shared, event};
 use super::hosts::Hosts;
 use super::machine::{Fault, LinkId, Machine, Range, Verdict};
 use super::queue::Queue;
+use super::saver::Saver;
 use super::wait::{self, Workers};
-use super::{CallState, EndError, OnError};
+use super::{CallState, EndError, OnError, PushError};
 use crate::blobs::Pin;
 use crate::fleet::{Claim, Placement};
 use crate::link::{Inbox, LinkEvent, News};
+use crate::store::durable::Digest;
 use crate::store::{Spill, StoreError};
 use crate::tasks::Tasks;
 
@@ -31,16 +35,35 @@ const REOPEN: Duration = Duration::from_millis(500);
 /// What a call's owner task starts with.
 pub(super) struct Start {
     pub shared: Arc<Shared>,
+    pub begun: Begun,
+    /// How long a background call waits for more inputs.
+    pub upload_grace: Duration,
     pub commands: mpsc::Receiver<Command>,
     pub claim: Claim,
     pub spill: Spill,
-    pub queue_bytes: usize,
     pub grace: Duration,
     pub tasks: Tasks,
     /// Counts the calls that have not ended.
     pub live: Arc<()>,
+}
+
+/// How far the call has come.
+pub(super) struct Begun {
+    pub machine: Machine,
+    pub queue: Queue,
+    /// The chunks of inputs that came, where the store keeps them: how many inputs, and their hash.
+    pub digests: BTreeMap<u64, (u64, Digest)>,
+    /// An input that failed in an earlier gateway, if any did.
+    pub failed: Option<u64>,
     /// Keeps the call's shared data.
     pub pin: Option<Arc<Pin>>,
+}
+
+impl Begun {
+    /// A call without inputs yet.
+    pub fn new(machine: Machine, queue: Queue) -> Begun {
+        Begun { machine, queue, digests: BTreeMap::new(), failed: None, pin: None }
+    }
 }
 
 struct Owner {
@@ -59,20 +82,25 @@ struct Owner {
     live: Arc<()>,
     /// When an input was done last.
     progress: Instant,
+    digests: BTreeMap<u64, (u64, Digest)>,
+    /// When the client gave inputs last.
+    fed: Instant,
 }
 
 /// Why the call cannot go on.
 type Broken = StoreError;
 
 pub(super) async fn run(start: Start) {
-    let Start { shared, mut commands, claim, spill, queue_bytes, grace, tasks, live, pin } = start;
+    let Start { shared, mut commands, claim, begun, spill, grace, upload_grace, tasks, live } =
+        start;
+    let Begun { machine, queue, digests, failed, pin } = begun;
     let (news, mut inbox) = Inbox::new(INBOX);
     let mut placed = claim.placement.clone();
     let mut readers = shared.readers.subscribe();
     let mut alone_since = Instant::now();
     let mut owner = Owner {
-        machine: Machine::new(shared.options.retries),
-        queue: Queue::new(queue_bytes, spill.clone()),
+        machine,
+        queue,
         claim,
         placement: Placement::default(),
         hosts: Hosts::default(),
@@ -84,16 +112,31 @@ pub(super) async fn run(start: Start) {
         reopen_at: None,
         live,
         progress: Instant::now(),
+        digests,
+        fed: Instant::now(),
         shared: shared.clone(),
     };
+    let mut saver = Saver::of(&shared);
     owner.say_state();
+    owner.begin(failed);
     while owner.end.is_none() {
+        if let Some(saver) = &mut saver {
+            saver.go_on(owner.state == CallState::Running).await;
+        }
+        let uploading = shared.options.background && owner.machine.total().is_none();
         let alone = !shared.options.background && shared.log.readers() == 0;
         let done = tokio::select! {
             biased;
-            () = tasks.stopping() => { owner.stop(CallState::Cancelled, None); Ok(()) }
+            () = tasks.stopping() => match saver {
+                Some(saver) => {
+                    drop(owner);
+                    return saver.suspend().await;
+                }
+                None => { owner.stop(CallState::Cancelled, None); Ok(()) }
+            },
             () = shared.cancel.cancelled() => { owner.stop(CallState::Cancelled, None); Ok(()) }
-            Some(news) = inbox.recv() => { owner.hear_all(news, &mut inbox); Ok(()) }
+            saved = step(&mut saver) => saved,
+            Some(news) = inbox.recv(), if !shared.log.is_clogged() => { owner.hear_all(news, &mut inbox); Ok(()) }
             Ok(()) = placed.changed() => {
                 owner.placement = placed.borrow_and_update().clone();
                 owner.follow_placement();
@@ -106,6 +149,10 @@ pub(super) async fn run(start: Start) {
             () = owner.spill.room(), if owner.spill.is_full() => Ok(()),
             () = sleep_until(owner.reopen_at), if owner.reopen_at.is_some() => {
                 owner.follow_placement();
+                Ok(())
+            }
+            () = tokio::time::sleep_until(owner.fed + upload_grace), if uploading => {
+                owner.give_up_upload();
                 Ok(())
             }
             Ok(()) = readers.changed() => { alone_since = Instant::now(); Ok(()) }
@@ -122,8 +169,16 @@ pub(super) async fn run(start: Start) {
             owner.break_down(&broken);
         }
     }
-    owner.finish();
+    owner.finish(saver, &tasks).await;
     drop(pin);
+}
+
+/// What the saver, if there is one, does next.
+async fn step(saver: &mut Option<Saver>) -> Result<(), Broken> {
+    match saver {
+        Some(saver) => saver.step().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn sleep_until(at: Option<Instant>) {
@@ -145,20 +200,64 @@ impl Owner {
             && Instant::now() < self.progress + PATIENCE
     }
 
+    /// A call that goes on where an earlier gateway left it may have come to its end already.
+    fn begin(&mut self, failed: Option<u64>) {
+        if let Some(index) = failed {
+            self.stop_at_failure(index);
+        } else if self.machine.is_complete() {
+            self.stop(CallState::Succeeded, None);
+        }
+    }
+
+    fn give_up_upload(&mut self) {
+        let error = CallError {
+            code: "upload_stopped".to_owned(),
+            message: "the client of this background call gave no more inputs, nor closed them, for too long".to_owned(),
+            action: "submit the call again; with the same key it would have gone on before".to_owned(),
+        };
+        self.stop(CallState::Cancelled, Some(EndError::Call(error)));
+    }
+
     async fn obey(&mut self, command: Command) -> Result<(), Broken> {
+        self.fed = Instant::now();
         let (answer, reply): (_, oneshot::Sender<_>) = match command {
-            Command::Push(inputs, reply) => {
-                let new = self.machine.receive(inputs.first, inputs.len() as u64);
-                if new == Ok(true) {
+            Command::Offer(range, digest, reply) => {
+                let _ = reply.send(self.offer(&range, digest));
+                return Ok(());
+            }
+            Command::Push(mut inputs, reply) => {
+                let known = self.machine.known(inputs.first, inputs.len() as u64);
+                if let Ok(known) = known {
+                    inputs.split_to(known as usize);
+                }
+                if known.is_ok() && !inputs.is_empty() {
+                    // It was known just now.
+                    let _ = self.machine.receive(inputs.first, inputs.len() as u64);
                     self.queue.push(inputs).await?;
                 }
-                (new.map(drop), reply)
+                (known.map(drop), reply)
             }
             Command::End(total, reply) => (self.machine.close(total), reply),
             Command::Count(reply) => (Ok(()), reply),
         };
         let _ = reply.send(answer.map(|()| self.machine.received()));
         Ok(())
+    }
+
+    /// How many of these inputs are there already. A batch that came before, as a whole, must be the same again.
+    fn offer(&mut self, range: &std::ops::Range<u64>, digest: Digest) -> Result<u64, PushError> {
+        let count = range.end - range.start;
+        let known = self.machine.known(range.start, count)?;
+        match self.digests.get(&range.start) {
+            Some(&(before, other)) if before == count && other != digest => {
+                return Err(PushError::Differs { first: range.start });
+            }
+            _ => {}
+        }
+        if known < count {
+            self.digests.insert(range.start + known, (count - known, digest));
+        }
+        Ok(known)
     }
 
     fn hear_all(&mut self, news: News, inbox: &mut mpsc::Receiver<News>) {
@@ -260,8 +359,13 @@ impl Owner {
         self.note_exit_code(&output);
         self.shared.log.append(output.in_pieces());
         self.queue.done(index, index + 1);
+        self.stop_at_failure(index);
+    }
+
+    fn stop_at_failure(&mut self, index: u64) {
         if self.shared.options.on_error == OnError::Stop {
-            self.stop(CallState::Failed, Some(EndError::Input { code: "input_failed", index }));
+            let code = Cow::Borrowed("input_failed");
+            self.stop(CallState::Failed, Some(EndError::Input { code, index }));
         }
     }
 
@@ -435,7 +539,7 @@ impl Owner {
         });
     }
 
-    fn finish(mut self) {
+    async fn finish(mut self, saver: Option<Saver>, tasks: &Tasks) {
         let (state, error) = self.end.take().unwrap_or((CallState::Cancelled, None));
         self.state = state;
         self.publish();
@@ -444,18 +548,37 @@ impl Owner {
             "type": "end", "state": state, "done": record.done, "failed": record.failed,
             "total": record.total, "error": error,
         });
-        self.shared.record.send_modify(|record| {
-            record.ended = Some(super::registry::now());
-            (record.workers, record.hosts, record.waiting) = (0, 0, None);
-            record.exit_code = if record.total == Some(1) { record.exit_code } else { None };
-            record.error = error;
-        });
-        // Who sees the end may count on the room for another call.
-        drop(self.live);
-        self.shared.log.close(event(end));
-        for host in self.hosts.into_all() {
-            if state == CallState::Succeeded {
-                host.finish(self.machine.received());
+        let mut last = record;
+        last.ended = Some(super::registry::now());
+        (last.workers, last.hosts, last.waiting) = (0, 0, None);
+        last.exit_code = if last.total == Some(1) { last.exit_code } else { None };
+        last.error = error;
+        let release = |hosts: Hosts| {
+            for host in hosts.into_all() {
+                if state == CallState::Succeeded {
+                    host.finish(self.machine.received());
+                }
+            }
+        };
+        match saver {
+            Some(saver) => {
+                self.shared.log.close(event(end));
+                release(self.hosts);
+                let seq = self.shared.log.last_seq();
+                if !saver.end(&last, || tasks.is_stopping()).await {
+                    // The next gateway ends it.
+                    return self.shared.log.suspend();
+                }
+                self.shared.record.send_replace(last);
+                drop(self.live);
+                self.shared.log.saved(seq);
+            }
+            None => {
+                self.shared.record.send_replace(last);
+                // Who sees the end may count on the room for another call.
+                drop(self.live);
+                self.shared.log.close(event(end));
+                release(self.hosts);
             }
         }
         let call = &self.shared.spec.call;

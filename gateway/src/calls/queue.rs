@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use muster_wire::batch::Inputs;
 
+use crate::store::durable::Journal;
 use crate::store::{Blob, Spare, Spill, StoreError};
 
 /// Inputs of one call.
@@ -20,6 +21,15 @@ pub struct Queue {
     shared: usize,
     budget: usize,
     spill: Spill,
+    /// Where chunks lie anyway: nothing of this call is spilled.
+    kept: Option<Kept>,
+}
+
+/// A call whose chunks the store keeps, and where to read them.
+#[derive(Debug)]
+struct Kept {
+    call: String,
+    journal: Journal,
 }
 
 #[derive(Debug)]
@@ -38,7 +48,20 @@ struct Chunk {
 impl Queue {
     /// An empty queue that holds at most about `budget` bytes of waiting inputs in memory.
     pub fn new(budget: usize, spill: Spill) -> Queue {
-        Queue { chunks: BTreeMap::new(), memory: 0, shared: 0, budget, spill }
+        Queue { chunks: BTreeMap::new(), memory: 0, shared: 0, budget, spill, kept: None }
+    }
+
+    /// The same for a call whose chunks are in the store before they come here: what does not fit into memory is read again from there.
+    pub fn kept(budget: usize, spill: Spill, call: &str, journal: Journal) -> Queue {
+        let kept = Kept { call: call.to_owned(), journal };
+        Queue { kept: Some(kept), ..Queue::new(budget, spill) }
+    }
+
+    /// A chunk that an earlier gateway left in the store; its inputs are read when their turn comes.
+    pub fn restore(&mut self, first: u64, count: u64) {
+        let (end, left) = (first + count, count);
+        self.chunks
+            .insert(first, Chunk { end, left, inputs: None, rest: None, blob: None, spare: None });
     }
 
     /// Adds inputs that follow the last ones.
@@ -53,7 +76,9 @@ impl Queue {
         if !own {
             chunk.spare = self.spill.spare(cost);
         }
-        if !own && chunk.spare.is_none() {
+        if !own && chunk.spare.is_none() && self.kept.is_some() {
+            // It is in the store.
+        } else if !own && chunk.spare.is_none() {
             chunk.blob = Some(self.spill.put(inputs.in_pieces().body.into_iter().collect()).await?);
         } else {
             self.memory += cost;
@@ -80,9 +105,12 @@ impl Queue {
             .filter(|(_, chunk)| first < chunk.end)
             .ok_or(StoreError::Damaged(first))?;
         if chunk.inputs.is_none() {
-            let blob = chunk.blob.as_ref().ok_or(StoreError::Damaged(first))?;
-            let inputs =
-                Inputs::decode(blob.get().await?).map_err(|_| StoreError::Damaged(first))?;
+            let bytes = match (&chunk.blob, &self.kept) {
+                (Some(blob), _) => blob.get().await?,
+                (None, Some(kept)) => kept.journal.store().chunk(&kept.call, start).await?,
+                (None, None) => return Err(StoreError::Damaged(first)),
+            };
+            let inputs = Inputs::decode(bytes).map_err(|_| StoreError::Damaged(first))?;
             self.memory += cost(&inputs);
             chunk.rest = Some(inputs.clone());
             chunk.inputs = Some(inputs);
@@ -148,6 +176,8 @@ fn cost(inputs: &Inputs) -> usize {
 mod tests {
     use super::*;
     use crate::store::MemoryStore;
+    use crate::store::durable::MemoryCallStore;
+    use crate::tasks::Tasks;
 
     fn batch(first: u64, count: u64) -> Inputs {
         let items: Vec<Vec<u8>> =
@@ -192,6 +222,25 @@ mod tests {
         queue.done(20, 40);
         assert_eq!((queue.memory(), spill.used()), (0, 0));
         assert!(spill.spare(240).is_some());
+    }
+
+    #[tokio::test]
+    async fn kept_inputs_are_not_read_before_their_turn_and_never_spilled() {
+        let (tasks, spill) = (Tasks::new(), Spill::new(MemoryStore::default(), u64::MAX));
+        let journal = Journal::start(MemoryCallStore::default(), u64::MAX, &tasks);
+        let mut queue = Queue::kept(200, spill.clone(), "c-1", journal);
+        (0..1000).for_each(|chunk| queue.restore(10 * chunk, 10));
+        assert_eq!(queue.memory(), 0);
+        queue.done(0, 9_990);
+        queue.push(batch(10_000, 10)).await.expect("fits");
+        queue.push(batch(10_010, 10)).await.expect("is in the store");
+        assert_eq!(spill.used(), 0);
+        assert_eq!(queue.take(10_000, 5, 1 << 20).await.expect("there"), batch(10_000, 5));
+        assert!(
+            queue.take(9_995, 1, 1).await.is_err(),
+            "read from the store, which has no such call"
+        );
+        tasks.stop();
     }
 
     #[tokio::test]

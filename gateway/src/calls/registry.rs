@@ -4,21 +4,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rand::RngCore;
-use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::mpsc;
 
-use super::handle::Shared;
+use super::handle::{Command, Shared};
+use super::kept::{Age, Kept};
 use super::log::{Log, LogConfig};
-use super::owner::{self, Start};
-use super::{CallHandle, CallRecord, CallState, NewCall};
+use super::machine::Machine;
+use super::owner::{self, Begun, Start};
+use super::queue::Queue;
+use super::{CallHandle, CallRecord, CallState, NewCall, restore};
+use crate::blobs::Blobs;
 use crate::fleet::{Fleet, Need};
 use crate::images;
-use crate::store::Spill;
+use crate::store::durable::{Change, Journal};
+use crate::store::{Spill, StoreError};
 use crate::tasks::Tasks;
 
 /// How often calls that were kept long enough are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(5);
+
+/// How often the age of the store is written down.
+const AGE_EVERY: Duration = Duration::from_secs(60);
 
 /// What calls may use, and how long they are kept.
 #[derive(Debug, Clone, Copy)]
@@ -37,19 +43,24 @@ pub struct CallsConfig {
     pub keep_foreground_calls: usize,
     /// How long a background call is kept after its end.
     pub keep_background: Duration,
+    /// How long a background call waits for more inputs before it is cancelled.
+    pub upload_grace: Duration,
 }
 
 /// All calls. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Calls {
-    shared: Arc<Registry>,
+    pub(super) shared: Arc<Registry>,
 }
 
 #[derive(Debug)]
-struct Registry {
-    config: CallsConfig,
+pub(super) struct Registry {
+    pub config: CallsConfig,
     fleet: Fleet,
-    spill: Spill,
+    pub spill: Spill,
+    pub journal: Journal,
+    /// By which calls expire.
+    pub age: Age,
     tasks: Tasks,
     calls: Mutex<Table>,
     /// One clone for each call that has not ended.
@@ -60,16 +71,17 @@ struct Registry {
 #[derive(Debug, Default)]
 struct Table {
     next: u64,
-    by_number: BTreeMap<u64, Kept>,
+    by_number: BTreeMap<u64, Entry>,
     by_id: HashMap<String, u64>,
     by_key: HashMap<(String, String), u64>,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct Entry {
     handle: CallHandle,
     key: Option<(String, String)>,
-    ended: Option<Instant>,
+    /// How old the store was then.
+    ended: Option<Duration>,
 }
 
 /// What became of a request for a call.
@@ -128,26 +140,42 @@ pub enum AdmitError {
     /// There are as many calls as may be.
     #[error("the gateway has as many calls as it takes")]
     Full,
+    /// A background call cannot be kept.
+    #[error("no space left to keep calls")]
+    NoSpace,
     /// The gateway is stopping.
     #[error("the gateway is stopping")]
     Stopping,
 }
 
 impl Calls {
-    /// No calls yet; starts the task that forgets old ones.
-    pub fn start(config: CallsConfig, fleet: Fleet, spill: Spill, tasks: &Tasks) -> Calls {
+    /// The calls that the store has: those that have not ended go on. Starts the task that forgets old ones.
+    pub async fn start(
+        config: CallsConfig,
+        fleet: Fleet,
+        spill: Spill,
+        journal: Journal,
+        blobs: &Blobs,
+        tasks: &Tasks,
+    ) -> Result<Calls, StoreError> {
+        let (stored, age_s) = journal.store().load().await?;
         let shared = Arc::new(Registry {
             config,
             fleet,
             spill,
+            journal,
+            age: Age::from(age_s),
             tasks: tasks.clone(),
             calls: Mutex::default(),
             live: Arc::new(()),
             refusing: AtomicBool::new(false),
         });
         let calls = Calls { shared };
+        for call in stored {
+            calls.restore(call, blobs).await?;
+        }
         tasks.spawn_critical("forget calls", calls.clone().forget());
-        calls
+        Ok(calls)
     }
 
     /// Admits a call, or says why not. Its owner task has started when this returns.
@@ -162,27 +190,26 @@ impl Calls {
         let mut new = new;
         new.spec.image = self.admit(&new)?;
         new.spec.call = new_id();
-        let need = Need {
-            image: new.spec.image.clone(),
-            cpu: new.spec.cpu,
-            ram_bytes: new.spec.ram_bytes,
+        let created = now();
+        let kept = new.options.background.then(|| self.kept(&new.spec.call, 0));
+        let change = match &kept {
+            Some(kept) => {
+                let created = restore::created(&new, &created);
+                kept.grow(created.function.len() as u64);
+                Some(Change::Create(created))
+            }
+            None => None,
         };
         let config = &self.shared.config;
-        let (commands, inbox) = mpsc::channel(16);
-        let handle = CallHandle {
-            shared: Arc::new(Shared {
-                record: watch::Sender::new(first_record(&new)),
-                log: Log::new(config.log, self.shared.spill.clone()),
-                spec: new.spec,
-                options: new.options,
-                owner: new.owner,
-                function: new.function,
-                commands,
-                cancel: CancellationToken::new(),
-                readers: watch::Sender::new(0),
-                turn: Arc::new(Semaphore::new(1)),
-            }),
+        let log = match &kept {
+            Some(_) => Log::kept(config.log, self.shared.spill.clone(), 0, false),
+            None => Log::new(config.log, self.shared.spill.clone()),
         };
+        let machine = Machine::new(new.options.retries);
+        let pin = new.pin.take();
+        let (handle, inbox) = Shared::open(first_record(&new, created), new, kept, log);
+        // Who comes with the same key gives no inputs before this call is kept.
+        let turn = handle.turn().await;
         let (number, live) = {
             let mut table = self.lock();
             if let Some(existing) = key.as_ref().and_then(|key| table.by_key(key)) {
@@ -191,22 +218,116 @@ impl Calls {
             if self.live() >= config.max_calls {
                 return Err(AdmitError::Full);
             }
-            (table.insert(handle.clone(), key), self.shared.live.clone())
+            (table.insert(handle.clone(), key, None), self.shared.live.clone())
         };
-        let start = Start {
-            shared: handle.shared.clone(),
-            commands: inbox,
-            claim: self.shared.fleet.claim(number, need).await,
-            spill: self.shared.spill.clone(),
-            queue_bytes: config.queue_bytes,
-            grace: config.grace,
-            tasks: self.shared.tasks.clone(),
-            live,
-            pin: new.pin,
-        };
-        self.shared.tasks.spawn(owner::run(start));
+        if let Some(change) = change
+            && let Err(error) = self.keep(&handle, change).await
+        {
+            self.lock().remove(number);
+            return Err(error);
+        }
+        drop(turn);
+        let queue = self.queue(&handle);
+        self.run(number, handle.clone(), inbox, live, Begun { pin, ..Begun::new(machine, queue) })
+            .await;
         metrics::counter!("muster_calls_admitted_total").increment(1);
         Ok(Created::New(handle))
+    }
+
+    /// Makes a new call durable.
+    async fn keep(&self, handle: &CallHandle, create: Change) -> Result<(), AdmitError> {
+        let journal = &self.shared.journal;
+        if !journal.has_room(0) {
+            return Err(AdmitError::NoSpace);
+        }
+        journal.commit(vec![create]).await.map_err(|error| {
+            if let Some(kept) = &handle.shared.kept {
+                kept.all_gone();
+            }
+            match error {
+                StoreError::Full => AdmitError::NoSpace,
+                // The writer has said why, and the gateway is stopping.
+                _ => AdmitError::Stopping,
+            }
+        })
+    }
+
+    /// Undoes a call whose first inputs could not be taken.
+    pub async fn withdraw(&self, call: &CallHandle) {
+        call.cancel();
+        let entry = {
+            let mut table = self.lock();
+            let number = table.by_id.get(call.id()).copied();
+            number.and_then(|number| table.remove(number))
+        };
+        if let Some(entry) = entry {
+            self.erase(&[entry.handle]).await;
+        }
+    }
+
+    /// Removes calls from the store, those that are in it. What cannot be removed now comes back, ended, at the next start.
+    async fn erase(&self, calls: &[CallHandle]) {
+        let kept: Vec<_> = calls.iter().filter_map(|call| call.shared.kept.as_ref()).collect();
+        if kept.is_empty() {
+            return;
+        }
+        let changes = kept.iter().map(|kept| kept.delete()).collect();
+        match self.shared.journal.commit(changes).await {
+            Ok(()) => kept.iter().for_each(|kept| kept.all_gone()),
+            Err(error) => {
+                tracing::warn!(error = crate::chain(&error), "calls could not be removed");
+            }
+        }
+    }
+
+    /// Starts the owner task of a call.
+    pub(super) async fn run(
+        &self,
+        number: u64,
+        handle: CallHandle,
+        commands: mpsc::Receiver<Command>,
+        live: Arc<()>,
+        begun: Begun,
+    ) {
+        let config = &self.shared.config;
+        let spec = &handle.shared.spec;
+        let need = Need { image: spec.image.clone(), cpu: spec.cpu, ram_bytes: spec.ram_bytes };
+        let start = Start {
+            commands,
+            claim: self.shared.fleet.claim(number, need).await,
+            begun,
+            spill: self.shared.spill.clone(),
+            grace: config.grace,
+            upload_grace: config.upload_grace,
+            tasks: self.shared.tasks.clone(),
+            live,
+            shared: handle.shared,
+        };
+        self.shared.tasks.spawn(owner::run(start));
+    }
+
+    /// An empty queue for a call.
+    pub(super) fn queue(&self, call: &CallHandle) -> Queue {
+        let (budget, spill) = (self.shared.config.queue_bytes, self.shared.spill.clone());
+        match call.shared.kept {
+            Some(_) => Queue::kept(budget, spill, call.id(), self.shared.journal.clone()),
+            None => Queue::new(budget, spill),
+        }
+    }
+
+    /// A call's part of the store, with so many bytes in it.
+    pub(super) fn kept(&self, call: &str, bytes: u64) -> Kept {
+        Kept::new(self.shared.journal.clone(), call, self.shared.age, bytes)
+    }
+
+    /// Puts a call into the table that the store had: its number, and what counts it as one that has not ended.
+    pub(super) fn insert(
+        &self,
+        handle: &CallHandle,
+        key: Option<(String, String)>,
+        ended: Option<Duration>,
+    ) -> (u64, Arc<()>) {
+        (self.lock().insert(handle.clone(), key, ended), self.shared.live.clone())
     }
 
     /// Admits no more calls.
@@ -214,9 +335,9 @@ impl Calls {
         self.shared.refusing.store(true, Ordering::Relaxed);
     }
 
-    /// Waits until every call has ended.
+    /// Waits until every foreground call has ended. The others go on with the next gateway.
     pub async fn idle(&self) {
-        for call in self.handles() {
+        for call in self.handles().iter().filter(|call| !call.options().background) {
             let mut record = call.shared.record.subscribe();
             let _ = record.wait_for(|record| record.state.is_end()).await;
         }
@@ -299,13 +420,22 @@ impl Calls {
     }
 
     async fn forget(self) {
+        let mut aged = self.shared.age.now();
         loop {
             tokio::select! {
                 biased;
                 () = self.shared.tasks.stopping() => return,
                 () = tokio::time::sleep(FORGET_EVERY) => {}
             }
-            self.lock().forget(&self.shared.config, Instant::now());
+            let (age, journal) = (self.shared.age.now(), &self.shared.journal);
+            let gone = self.lock().forget(&self.shared.config, age, journal.excess());
+            self.erase(&gone).await;
+            if age - aged >= AGE_EVERY && journal.used() > 0 {
+                aged = age;
+                // If it cannot be written, calls are kept a little longer.
+                drop(journal.submit(vec![Change::Age(age.as_secs())]).await);
+            }
+            metrics::gauge!("muster_stored_bytes").set(journal.used() as f64);
             metrics::gauge!("muster_calls_live").set(self.live() as f64);
             metrics::gauge!("muster_spilled_bytes").set(self.shared.spill.used() as f64);
         }
@@ -313,15 +443,29 @@ impl Calls {
 }
 
 impl Table {
-    fn insert(&mut self, handle: CallHandle, key: Option<(String, String)>) -> u64 {
+    fn insert(
+        &mut self,
+        handle: CallHandle,
+        key: Option<(String, String)>,
+        ended: Option<Duration>,
+    ) -> u64 {
         self.next += 1;
         let number = self.next;
         self.by_id.insert(handle.id().to_owned(), number);
         if let Some(key) = key.clone() {
             self.by_key.insert(key, number);
         }
-        self.by_number.insert(number, Kept { handle, key, ended: None });
+        self.by_number.insert(number, Entry { handle, key, ended });
         number
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Entry> {
+        let entry = self.by_number.remove(&number)?;
+        self.by_id.remove(entry.handle.id());
+        if let Some(key) = &entry.key {
+            self.by_key.remove(key);
+        }
+        Some(entry)
     }
 
     fn by_key(&self, key: &(String, String)) -> Option<CallHandle> {
@@ -329,9 +473,20 @@ impl Table {
         self.by_number.get(number).map(|kept| kept.handle.clone())
     }
 
-    /// Forgets calls that ended long enough ago and that nobody reads.
-    fn forget(&mut self, config: &CallsConfig, now: Instant) {
+    /// Forgets calls that ended long enough ago and that nobody reads; and, of those the store keeps, the oldest, until `excess` bytes of it are free. Gives them.
+    fn forget(&mut self, config: &CallsConfig, now: Duration, mut excess: u64) -> Vec<CallHandle> {
         let mut gone = Vec::new();
+        for (&number, entry) in &self.by_number {
+            let shared = &entry.handle.shared;
+            if let Some(kept) = &shared.kept
+                && excess > 0
+                && shared.record.borrow().state.is_end()
+                && shared.log.readers() == 0
+            {
+                excess = excess.saturating_sub(kept.bytes());
+                gone.push(number);
+            }
+        }
         let mut foreground = 0;
         for (&number, kept) in self.by_number.iter_mut().rev() {
             let shared = &kept.handle.shared;
@@ -345,21 +500,18 @@ impl Table {
                 foreground += 1;
                 (config.keep_foreground, foreground > config.keep_foreground_calls)
             };
-            if shared.log.readers() == 0 && (many || now.duration_since(ended) >= keep) {
+            if shared.log.readers() == 0 && (many || now.saturating_sub(ended) >= keep) {
                 gone.push(number);
             }
         }
-        for number in gone {
-            let Some(kept) = self.by_number.remove(&number) else { continue };
-            self.by_id.remove(kept.handle.id());
-            if let Some(key) = &kept.key {
-                self.by_key.remove(key);
-            }
-        }
+        gone.into_iter()
+            .filter_map(|number| self.remove(number))
+            .map(|entry| entry.handle)
+            .collect()
     }
 }
 
-fn first_record(new: &NewCall) -> CallRecord {
+pub(super) fn first_record(new: &NewCall, created: String) -> CallRecord {
     CallRecord {
         id: new.spec.call.clone(),
         name: new.options.name.clone(),
@@ -369,7 +521,7 @@ fn first_record(new: &NewCall) -> CallRecord {
         cpu: new.spec.cpu,
         ram: new.spec.ram_bytes as f64 / f64::from(1 << 30),
         background: new.options.background,
-        created: now(),
+        created,
         ended: None,
         done: 0,
         failed: 0,

@@ -73,7 +73,13 @@ pub async fn create(front: &Front, who: Identity, request: Request) -> Result<Re
     let Some(form) = form else {
         let _turn = turn(&call, first_turn).await;
         let fed = feed(&call, arriving.ready, arriving.rest.as_mut()).await;
-        told(&call, fed, repeated).map_err(|problem| problem.with_call(call.id()))?;
+        if let Err(problem) = told(&call, fed, repeated) {
+            if problem.code() == Code::DiskFull.name() && !repeated {
+                front.calls.withdraw(&call).await;
+                return Err(problem);
+            }
+            return Err(problem.with_call(call.id()));
+        }
         return Ok(answer(records::created(&call)));
     };
     let response = answer(events::stream(&call, form, 0));
@@ -104,7 +110,8 @@ fn told(call: &CallHandle, fed: Result<(), Problem>, repeated: bool) -> Result<(
         // The first request of this key gave them already, or the call's end says why it took no more.
         "inputs_closed" if repeated => Ok(()),
         "call_ended" => Ok(()),
-        "bad_request" => Err(problem),
+        // It can be sent again when there is room, or another gateway.
+        "bad_request" | "disk_full" | "stopping" => Err(problem),
         _ => {
             call.cancel();
             Err(problem)

@@ -158,7 +158,7 @@ async fn act(
         Action::ListCalls => records::list(front, &who, &request),
         Action::ReadCall => Ok(records::read(&records::find(front, &who, id)?)),
         Action::CancelCall => Ok(records::cancel(&records::find(front, &who, id)?)),
-        Action::ReadFunction => records::function(&records::find(front, &who, id)?),
+        Action::ReadFunction => records::function(&records::find(front, &who, id)?).await,
         Action::AppendInputs => {
             let call = records::find(front, &who, id)?;
             let answer = inputs::append(&call, request).await;

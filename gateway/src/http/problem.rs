@@ -63,6 +63,7 @@ codes! {
     InputsGap "inputs_gap" 409 "Inputs are missing before these"
     InputsClosed "inputs_closed" 409 "The inputs of the call are closed"
     CallEnded "call_ended" 409 "The call has ended"
+    InputsDiffer "inputs_differ" 409 "Other inputs came under these indexes"
     HostTaken "host_taken" 409 "A host of this name is connected"
     BlobBusy "blob_busy" 409 "The blob is in use"
     BlobOffset "blob_offset" 409 "The upload does not go on where it broke off"
@@ -83,6 +84,7 @@ codes! {
     Full "full" 503 "The gateway is full"
     Stopping "stopping" 503 "The gateway is stopping"
     BlobsFull "blobs_full" 507 "There is no room for the blob"
+    DiskFull "disk_full" 507 "No space is left to keep the call"
 }
 
 /// An answer that says what went wrong.
@@ -172,6 +174,26 @@ impl Problem {
             format!("{what} is over the limit of {limit_bytes} bytes."),
             action,
         )
+    }
+
+    /// What should be kept cannot be.
+    pub fn disk_full() -> Problem {
+        Problem::new(
+            Code::DiskFull,
+            "The gateway has no space left to keep this; nothing of it was taken.",
+            "Make room on the gateway's disk, raise --store-limit, or wait until older calls expire; then send it again.",
+        )
+        .retry_after(30)
+    }
+
+    /// The gateway takes nothing new any more.
+    pub fn stopping() -> Problem {
+        Problem::new(
+            Code::Stopping,
+            "The gateway is stopping and takes nothing new.",
+            "Send it again after the time in `Retry-After`, or to another gateway.",
+        )
+        .retry_after(5)
     }
 
     /// How a call itself failed, where the answer has not begun yet.
@@ -289,12 +311,8 @@ impl From<AdmitError> for Problem {
                 "Send the call again after the time in `Retry-After`.",
             )
             .retry_after(1),
-            AdmitError::Stopping => Problem::new(
-                Code::Stopping,
-                "The gateway is stopping and takes no new calls.",
-                "Send the call again after the time in `Retry-After`, or to another gateway.",
-            )
-            .retry_after(5),
+            AdmitError::NoSpace => Problem::disk_full(),
+            AdmitError::Stopping => Problem::stopping(),
         }
     }
 }
@@ -319,6 +337,13 @@ impl From<PushError> for Problem {
                 "The call has ended; it takes no more inputs.",
                 "Read its record or its events for how it ended.",
             ),
+            PushError::Differs { first } => Problem::new(
+                Code::InputsDiffer,
+                format!("A batch of as many inputs from {first} on came before, with other bytes."),
+                "Send the same inputs again, or create another call under another key.",
+            ),
+            PushError::NoSpace => Problem::disk_full(),
+            PushError::Stopping => Problem::stopping(),
         }
     }
 }

@@ -47,8 +47,16 @@ pub fn cancel(call: &CallHandle) -> Response {
 }
 
 /// `GET /v1/calls/{id}/function`.
-pub fn function(call: &CallHandle) -> Result<Response, Problem> {
-    let function = call.function();
+pub async fn function(call: &CallHandle) -> Result<Response, Problem> {
+    let function = call.function().await.map_err(|error| {
+        let error = crate::chain(&error);
+        tracing::error!(call = call.id(), error, "stored function could not be read");
+        Problem::new(
+            Code::Internal,
+            "The function of this call could not be read from the store.",
+            "Look into the gateway's log.",
+        )
+    })?;
     if function.is_empty() {
         return Err(Problem::new(
             Code::NoFunction,

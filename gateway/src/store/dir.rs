@@ -43,10 +43,7 @@ impl Store for DirStore {
         };
         write().map_err(|error| {
             self.remove(id);
-            match error.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full,
-                _ => StoreError::Io(error),
-            }
+            StoreError::of_io(error)
         })
     }
 

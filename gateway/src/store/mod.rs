@@ -1,13 +1,16 @@
-//! Where bytes go that should not stay in memory: sealed segments of event logs, and inputs that wait.
+//! Where bytes go that should not stay in memory.
+//!
+//! [`durable`] keeps background calls over a restart. The rest is for foreground calls: sealed segments of event logs, and inputs that wait.
 //!
 //! A *blob* is written once, read any number of times, and removed. The call that made it is its only writer. [`DirStore`] keeps blobs as
-//! files; [`MemoryStore`] keeps them in a map, for tests. Both pass the same contract suite. Blobs of this version do not survive a restart of the gateway: the directory is emptied at start.
+//! files; [`MemoryStore`] keeps them in a map, for tests. Both pass the same contract suite. Blobs do not survive a restart of the gateway: the directory is emptied at start.
 //!
 //! Writing and reading block on the disk, so they run on the blocking pool. [`Spill`] bounds what is stored: past its limit a writer waits
 //! until other blobs are removed. It also has a little memory that all calls share, for bytes that will soon be taken: writing and reading
 //! them back costs more than all else that the gateway does with them.
 
 mod dir;
+pub mod durable;
 mod memory;
 mod spill;
 
@@ -17,18 +20,42 @@ pub use spill::{Blob, Spare, Spill};
 
 use bytes::Bytes;
 
-/// Why a blob could not be written or read.
+/// Why something could not be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The disk is full.
-    #[error("no space left in the spill directory")]
+    /// The disk is full, or the budget for it is used up.
+    #[error("no space left in the state folder")]
     Full,
-    /// The blob is gone, or is not what was written.
-    #[error("blob {0} is missing or damaged")]
+    /// What was written is gone, or is something else now.
+    #[error("blob, chunk or event {0} is missing or damaged")]
     Damaged(u64),
+    /// Another gateway has opened the store since.
+    #[error("another gateway has taken over the store")]
+    Fenced,
+    /// The store takes nothing any more.
+    #[error("the store is closed")]
+    Closed,
+    /// The database.
+    #[error("the database failed")]
+    Database(#[source] sqlx::Error),
     /// Anything else.
-    #[error("the spill directory failed")]
+    #[error("the state folder failed")]
     Io(#[source] std::io::Error),
+}
+
+impl StoreError {
+    /// Whether this means that a disk is full.
+    fn is_full(error: &std::io::Error) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(error.kind(), StorageFull | QuotaExceeded)
+    }
+
+    fn of_io(error: std::io::Error) -> StoreError {
+        match StoreError::is_full(&error) {
+            true => StoreError::Full,
+            false => StoreError::Io(error),
+        }
+    }
 }
 
 /// Keeps blobs by number. Calls may block.

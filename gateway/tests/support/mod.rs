@@ -21,6 +21,7 @@ use muster_gateway::calls::Calls;
 use muster_gateway::fleet::Fleet;
 use muster_gateway::http::{Front, ServerConfig, router, serve};
 use muster_gateway::settings::Settings;
+use muster_gateway::store::durable::{Journal, MemoryCallStore, SqliteStore};
 use muster_gateway::store::{MemoryStore, Spill};
 use muster_gateway::tasks::Tasks;
 use tokio::net::TcpListener;
@@ -53,16 +54,57 @@ impl Gateway {
 
     /// A gateway without hosts, its listener with these limits.
     pub async fn with(config: ServerConfig) -> Gateway {
-        let folder = tempfile::tempdir().expect("a folder");
-        let state = folder.path().to_str().expect("a plain path");
-        let settings = Settings::parse_from(["muster-gateway", "--state-dir", state]);
-        let (tokens, first) = Tokens::open(folder.path()).expect("tokens");
         let tasks = Tasks::new();
+        let journal = Journal::start(MemoryCallStore::default(), u64::MAX, &tasks);
+        let folder = tempfile::tempdir().expect("a folder");
+        Gateway::on(folder, None, config, &[], journal, tasks).await
+    }
+
+    /// A gateway without hosts whose background calls survive [`restart`](Gateway::restart).
+    pub async fn durable() -> Gateway {
+        Gateway::on_disk(tempfile::tempdir().expect("a folder"), None, &[]).await
+    }
+
+    /// Stops, and starts another gateway on the same state folder, with these settings.
+    pub async fn restart(mut self, settings: &[&str]) -> Gateway {
+        self.tasks.stop();
+        tokio::time::timeout(DEADLINE, self.tasks.ended()).await.expect("it stops");
+        let tokens =
+            FirstTokens { client: self.tokens.client.clone(), join: self.tokens.join.clone() };
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a folder"));
+        Gateway::on_disk(folder, Some(tokens), settings).await
+    }
+
+    async fn on_disk(
+        folder: tempfile::TempDir,
+        tokens: Option<FirstTokens>,
+        settings: &[&str],
+    ) -> Gateway {
+        let tasks = Tasks::new();
+        let store = SqliteStore::open(folder.path()).await.expect("opens");
+        let journal = Journal::start(store, u64::MAX, &tasks);
+        Gateway::on(folder, tokens, ServerConfig::default(), settings, journal, tasks).await
+    }
+
+    async fn on(
+        folder: tempfile::TempDir,
+        known: Option<FirstTokens>,
+        config: ServerConfig,
+        settings: &[&str],
+        journal: Journal,
+        tasks: Tasks,
+    ) -> Gateway {
+        let state = folder.path().to_str().expect("a plain path");
+        let arguments = [&["muster-gateway", "--state-dir", state], settings].concat();
+        let settings = Settings::parse_from(arguments);
+        let (tokens, first) = Tokens::open(folder.path()).expect("tokens");
         let fleet = Fleet::start(&tasks);
         let spill = Spill::new(MemoryStore::default(), 1 << 30);
-        let calls = Calls::start(settings.calls(), fleet.clone(), spill, &tasks);
         let blobs = Blobs::open(&folder.path().join("blobs"), settings.blobs(), &tasks).await;
         let blobs = blobs.expect("a folder");
+        let calls = Calls::start(settings.calls(), fleet.clone(), spill, journal, &blobs, &tasks)
+            .await
+            .expect("starts");
         let (ready, is_ready) = watch::channel(true);
         let front = Front {
             calls: calls.clone(),
@@ -78,7 +120,7 @@ impl Gateway {
         let address = listener.local_addr().expect("an address");
         tasks.spawn_critical("http", serve(listener, router(front), tasks.clone(), config));
         let book = tokens;
-        let tokens = first.expect("a first start");
+        let tokens = first.or(known).expect("a first start");
         Gateway { address, tokens, calls, blobs, fleet, tasks, ready, book, folder }
     }
 

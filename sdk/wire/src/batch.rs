@@ -260,6 +260,11 @@ impl Outputs {
         self.first + self.len() as u64
     }
 
+    /// How each ended.
+    pub fn statuses(&self) -> impl Iterator<Item = Status> + '_ {
+        self.status.iter().map(|&status| Status::from_u8(status).expect("checked when decoded"))
+    }
+
     /// Whether all are values.
     pub fn all_values(&self) -> bool {
         self.status.iter().all(|&status| status == 0)

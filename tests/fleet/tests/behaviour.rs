@@ -15,6 +15,7 @@ use muster_gateway::blobs::{Blobs, BlobsConfig};
 use muster_gateway::calls::{Calls, CallsConfig, LogConfig};
 use muster_gateway::fleet::Fleet;
 use muster_gateway::http::{Front, ServerConfig, router, serve};
+use muster_gateway::store::durable::{Journal, MemoryCallStore};
 use muster_gateway::store::{MemoryStore, Spill};
 use muster_gateway::tasks::Tasks;
 use tokio::net::TcpListener;
@@ -55,15 +56,20 @@ impl Gateway {
             keep_foreground: SOON,
             keep_foreground_calls: 1000,
             keep_background: SOON,
+            upload_grace: Duration::from_secs(60),
         };
         let spill = Spill::new(MemoryStore::default(), 1 << 30);
-        let calls = Calls::start(config, fleet.clone(), spill, &tasks);
+        let journal = Journal::start(MemoryCallStore::default(), u64::MAX, &tasks);
         let bounds = BlobsConfig { largest: 1 << 20, limit: 1 << 20, keep: SOON };
         let blobs = Blobs::open(&folder.path().join("blobs"), bounds, &tasks).await;
+        let blobs = blobs.expect("a folder");
+        let calls = Calls::start(config, fleet.clone(), spill, journal, &blobs, &tasks)
+            .await
+            .expect("starts");
         let (_ready, ready) = watch::channel(true);
         let front = Front {
             calls,
-            blobs: blobs.expect("a folder"),
+            blobs,
             fleet: fleet.clone(),
             tokens,
             audit: Audit::start(folder.path(), AuditConfig::default(), &tasks).expect("a log"),

@@ -1,0 +1,154 @@
+use super::*;
+
+fn payload(bytes: usize, byte: u8) -> Payload {
+    Payload::new(vec![Bytes::from(vec![byte; bytes])])
+}
+
+fn create(call: &str, key: Option<&str>) -> Change {
+    Change::Create(CreatedCall {
+        call: call.to_owned(),
+        owner: "me".to_owned(),
+        key: key.map(str::to_owned),
+        spec: Bytes::from_static(b"{}"),
+        options: Bytes::from_static(b"[]"),
+        created: "2026-01-01T00:00:00Z".to_owned(),
+        function: payload(10, b'f'),
+    })
+}
+
+fn chunk(call: &str, first: u64, count: u64, payload: Payload) -> Change {
+    Change::Chunk(Chunk { call: call.to_owned(), first, count, digest: [7; 32], payload })
+}
+
+fn events(call: &str, first_seq: u64, last_seq: u64, payload: Payload) -> Change {
+    let done = vec![Done { first: first_seq, count: 2, failed: 1 }];
+    Change::Events(Events { call: call.to_owned(), first_seq, last_seq, done, attempt: 3, payload })
+}
+
+/// What every store promises, large payloads and small.
+async fn contract(store: &dyn CallStore) {
+    let large = ROW_BYTES + 1;
+    let changes = [
+        create("c-1", Some("k")),
+        chunk("c-1", 0, 10, payload(100, b'a')),
+        chunk("c-1", 10, 5, payload(large, b'b')),
+        Change::Close { call: "c-1".to_owned(), total: 15 },
+    ];
+    store.commit(&changes).await.expect("room");
+    store.commit(&[create("c-2", None)]).await.expect("room");
+    let more = [
+        events("c-1", 1, 4, payload(50, b'x')),
+        events("c-1", 5, 9, payload(large, b'y')),
+        events("c-1", 10, 10, payload(1, b'z')),
+    ];
+    store.commit(&more).await.expect("room");
+
+    let (calls, age) = store.load().await.expect("loads");
+    assert_eq!(age, 0);
+    let [one, two] = &calls[..] else { panic!("two calls, not {calls:?}") };
+    assert_eq!((one.created.call.as_str(), one.created.key.as_deref()), ("c-1", Some("k")));
+    assert_eq!((one.total, one.last_seq, one.attempt), (Some(15), 10, 3));
+    assert_eq!(one.bytes, (10 + 100 + 50 + 1 + 2 * large) as u64);
+    let indexes: Vec<_> = one.chunks.iter().map(|chunk| (chunk.first, chunk.count)).collect();
+    assert_eq!(indexes, [(0, 10), (10, 5)]);
+    assert_eq!(one.done.len(), 3);
+    assert_eq!(one.done[1], Done { first: 5, count: 2, failed: 1 });
+    assert_eq!((two.last_seq, two.chunks.len(), &two.end), (0, 0, &None));
+
+    assert_eq!(store.chunk("c-1", 0).await.expect("there"), vec![b'a'; 100]);
+    assert_eq!(store.chunk("c-1", 10).await.expect("there"), vec![b'b'; large]);
+    assert!(matches!(store.chunk("c-1", 3).await, Err(StoreError::Damaged(3))));
+    assert_eq!(store.function("c-2").await.expect("there"), vec![b'f'; 10]);
+    let lengths = async |seq, bytes| {
+        let found = store.events("c-1", seq, bytes).await.expect("there");
+        found.iter().map(Bytes::len).collect::<Vec<_>>()
+    };
+    assert_eq!(lengths(0, 1).await, [50], "at least one");
+    assert_eq!(lengths(2, 1 << 30).await, [50, large, 1], "the batch that holds the next event");
+    assert_eq!(lengths(4, 100).await[0], large);
+    assert_eq!(lengths(9, 100).await, [1]);
+
+    let end = Change::End { call: "c-1".to_owned(), record: Bytes::from_static(b"r"), age_s: 5 };
+    store.commit(&[end, Change::Age(60)]).await.expect("room");
+    let (calls, age) = store.load().await.expect("loads");
+    assert_eq!((age, &calls[0].end), (60, &Some((Bytes::from_static(b"r"), 5))));
+    assert!(calls[0].chunks.is_empty() && calls[0].done.is_empty());
+    assert!(store.chunk("c-1", 10).await.is_err(), "inputs go with the end");
+    assert_eq!(lengths(9, 100).await, [1], "events stay");
+    assert_eq!(store.function("c-1").await.expect("stays"), vec![b'f'; 10]);
+
+    store.commit(&[Change::Delete { call: "c-1".to_owned() }]).await.expect("room");
+    let (calls, _) = store.load().await.expect("loads");
+    assert_eq!(calls.len(), 1);
+    assert!(store.function("c-1").await.is_err());
+    store.commit(&[create("c-3", Some("k"))]).await.expect("the key is free again");
+}
+
+#[tokio::test]
+async fn both_stores_keep_the_contract() {
+    contract(&MemoryCallStore::default()).await;
+    let folder = tempfile::tempdir().expect("temp dir");
+    contract(&SqliteStore::open(folder.path()).await.expect("opens")).await;
+}
+
+#[tokio::test]
+async fn what_was_committed_is_there_after_opening_again_and_files_without_a_row_are_not() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let store = SqliteStore::open(folder.path()).await.expect("opens");
+    let changes = [create("c-1", None), chunk("c-1", 0, 1, payload(ROW_BYTES + 1, b'a'))];
+    store.commit(&changes).await.expect("room");
+    let stray = folder.path().join("payloads").join("c-stray");
+    std::fs::create_dir(&stray).expect("a folder");
+    std::fs::write(stray.join("chunk-0"), b"written, then the power went").expect("a file");
+
+    let again = SqliteStore::open(folder.path()).await.expect("opens");
+    assert_eq!(again.chunk("c-1", 0).await.expect("there").len(), ROW_BYTES + 1);
+    assert!(!stray.exists());
+}
+
+#[tokio::test]
+async fn who_had_the_store_open_before_commits_nothing_any_more() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let before = SqliteStore::open(folder.path()).await.expect("opens");
+    let after = SqliteStore::open(folder.path()).await.expect("opens");
+    assert!(matches!(before.commit(&[create("c-1", None)]).await, Err(StoreError::Fenced)));
+    after.commit(&[create("c-1", None)]).await.expect("the owner");
+}
+
+#[tokio::test]
+async fn changes_that_cannot_all_be_made_are_not_made_at_all() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let store = SqliteStore::open(folder.path()).await.expect("opens");
+    let changes = [create("c-1", Some("k")), create("c-2", Some("k"))];
+    assert!(matches!(store.commit(&changes).await, Err(StoreError::Database(_))));
+    assert!(store.load().await.expect("loads").0.is_empty());
+}
+
+#[tokio::test]
+async fn a_flipped_bit_in_a_row_or_a_file_is_found() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let store = SqliteStore::open(folder.path()).await.expect("opens");
+    let changes = [
+        create("c-1", None),
+        chunk("c-1", 0, 1, payload(100, b'a')),
+        chunk("c-1", 1, 1, payload(ROW_BYTES + 1, b'b')),
+    ];
+    store.commit(&changes).await.expect("room");
+    sqlx::query("UPDATE chunks SET body = replace(body, 'a', 'c') WHERE first = 0")
+        .execute(
+            &sqlx::SqlitePool::connect(&format!(
+                "sqlite://{}",
+                folder.path().join("calls.sqlite").display()
+            ))
+            .await
+            .expect("opens"),
+        )
+        .await
+        .expect("a row");
+    let file = folder.path().join("payloads/c-1/chunk-1");
+    let mut bytes = std::fs::read(&file).expect("readable");
+    bytes[77] ^= 4;
+    std::fs::write(&file, bytes).expect("writable");
+    assert!(matches!(store.chunk("c-1", 0).await, Err(StoreError::Damaged(0))));
+    assert!(matches!(store.chunk("c-1", 1).await, Err(StoreError::Damaged(1))));
+}
