@@ -23,7 +23,7 @@ use super::call_request::{self, CallRequest, Form};
 use super::feed::{Piece, feed};
 use super::problem::{Code, Problem};
 use super::record::Repeated;
-use super::request_body::{self, FrameReader};
+use super::request_body::{self, Arrival, FrameReader};
 use super::{Front, events, records};
 use crate::auth::Identity;
 use crate::calls::{CallHandle, Created, NewCall};
@@ -130,7 +130,7 @@ struct Arriving {
 impl Arriving {
     async fn of_json(body: Body) -> Result<Arriving, Problem> {
         const ACTION: &str = "Create the call with `\"more_inputs\": true`, and send inputs to /v1/calls/{id}/inputs.";
-        let body = request_body::whole(body, "The body", MAX_JSON, ACTION).await?;
+        let body = request_body::whole(body, "The body", MAX_JSON, ACTION, Arrival::Steady).await?;
         let mut request = call_request::parse(&body, Form::Json)?;
         let function = request.source.take().unwrap_or_default().into();
         let inputs = std::mem::take(&mut request.inputs);

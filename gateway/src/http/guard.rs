@@ -1,6 +1,6 @@
 //! What is checked on every request before anything else is looked at.
 
-use http::header::{AUTHORIZATION, HOST, ORIGIN};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, ORIGIN, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, Version};
 
@@ -17,6 +17,7 @@ pub const MAX_HEADERS: usize = 64;
 pub fn check(parts: &Parts) -> Result<(), Problem> {
     check_size(&parts.headers)?;
     check_host(parts)?;
+    check_encoding(&parts.headers)?;
     check_origin(parts)
 }
 
@@ -87,6 +88,27 @@ fn check_host(parts: &Parts) -> Result<(), Problem> {
     }
 }
 
+/// The only coding of a body that every server reads alike.
+fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
+    let codings: Vec<_> = headers.get_all(TRANSFER_ENCODING).iter().collect();
+    let clear = match codings.as_slice() {
+        [] => true,
+        [coding] => {
+            coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+                && !headers.contains_key(CONTENT_LENGTH)
+        }
+        _ => false,
+    };
+    match clear {
+        true => Ok(()),
+        false => Err(Problem::new(
+            Code::BadRequest,
+            "The request does not say in one way how long its body is.",
+            "Send either `Content-Length` or `Transfer-Encoding: chunked`.",
+        )),
+    }
+}
+
 /// Browsers name the page a request comes from; only a page of our own may make any.
 fn check_origin(parts: &Parts) -> Result<(), Problem> {
     let mut origins = parts.headers.get_all(ORIGIN).iter();
@@ -138,6 +160,25 @@ mod tests {
             assert_eq!(h1(headers, uri).as_deref(), Some("bad_request"), "{headers:?} {uri}");
         }
         assert_eq!(checked(&[], "http://a/", Version::HTTP_2), None);
+    }
+
+    #[test]
+    fn a_body_has_one_length() {
+        let with = |headers: &[(&str, &str)]| {
+            let all: Vec<_> = [("host", "a")].iter().chain(headers).copied().collect();
+            checked(&all, "/", Version::HTTP_11)
+        };
+        assert_eq!(with(&[("transfer-encoding", "Chunked")]), None);
+        assert_eq!(with(&[("content-length", "3")]), None);
+        for headers in [
+            &[("transfer-encoding", "chunked"), ("content-length", "3")][..],
+            &[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+            &[("transfer-encoding", "gzip, chunked")],
+            &[("transfer-encoding", "identity")],
+            &[("transfer-encoding", "xchunked")],
+        ] {
+            assert_eq!(with(headers).as_deref(), Some("bad_request"), "{headers:?}");
+        }
     }
 
     #[test]

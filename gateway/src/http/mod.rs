@@ -4,7 +4,7 @@
 //! streams of any length, read events in three forms, and make every mistake there is; each must be told what is wrong
 //! and what to do. None of them may hold up a call or fill our memory.
 //!
-//! **Path of a request.** [`server`] (connections, their limits and timers) → [`router`] → `dispatch`: [`guard`] (size,
+//! **Path of a request.** [`server`] (connections, their limits and timers: [`limits`], [`pace`] over [`head`]) → [`router`] → `dispatch`: [`guard`] (size,
 //! host, origin), the route's line in [`routes`], the token, and only then the body → the route's own file:
 //! - [`create`], [`inputs`], [`feed`]: bodies become calls. [`call_request`] over [`fields`], [`json_inputs`], [`packages`] and [`query`]
 //!   read what users write; they are pure. [`request_body`] reads bodies with limits.
@@ -32,10 +32,13 @@ mod events;
 mod feed;
 mod fields;
 mod guard;
+mod head;
 mod health;
 mod hosts;
 mod inputs;
 mod json_inputs;
+mod limits;
+mod pace;
 mod packages;
 pub mod problem;
 mod query;
@@ -53,6 +56,7 @@ mod tokens;
 use std::collections::BTreeSet;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{RawPathParams, Request, State};
 use axum::response::{IntoResponse, Response};
@@ -60,6 +64,7 @@ use axum::routing::any;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 
+use self::limits::{Counts, Holding};
 use self::problem::{Code, Problem};
 use self::routes::{Action, ROUTES, Route};
 use crate::audit::Audit;
@@ -93,25 +98,41 @@ pub struct Front {
     pub metrics: PrometheusHandle,
 }
 
+/// Requests of one token at once: less than the listener's connections, so that one token cannot take them all.
+const REQUESTS_PER_TOKEN: usize = 8_000;
+
 /// Every route of [`ROUTES`].
 pub fn router(front: Front) -> Router {
+    router_with(front, REQUESTS_PER_TOKEN)
+}
+
+/// The same with a limit of requests of one token at once.
+pub fn router_with(front: Front, per_token: usize) -> Router {
+    let requests = Counts::new(per_token);
     let paths: BTreeSet<&'static str> = ROUTES.iter().map(|route| route.path).collect();
     let mut router = Router::new();
     for path in paths {
+        let requests = requests.clone();
         let handler = move |State(front): State<Front>,
                             params: Result<RawPathParams, RawPathParamsRejection>,
                             request: Request| async move {
             let id = params
                 .ok()
                 .and_then(|params| params.iter().next().map(|(_, value)| value.to_owned()));
-            dispatch(&front, path, id.unwrap_or_default(), request).await
+            dispatch(&front, &requests, path, id.unwrap_or_default(), request).await
         };
         router = router.route(path, any(handler));
     }
     router.fallback(unknown_route).with_state(front)
 }
 
-async fn dispatch(front: &Front, path: &str, id: String, request: Request) -> Response {
+async fn dispatch(
+    front: &Front,
+    requests: &Counts<String>,
+    path: &str,
+    id: String,
+    request: Request,
+) -> Response {
     let (parts, body) = request.into_parts();
     let checked = guard::check(&parts).and_then(|()| {
         let route = routes::find(path, &parts.method)
@@ -122,16 +143,20 @@ async fn dispatch(front: &Front, path: &str, id: String, request: Request) -> Re
         let nobody = Identity::nobody();
         let who = who.map_err(|problem| refused(&nobody, problem))?.unwrap_or(nobody);
         guard::permit(&who, route.access).map_err(|problem| refused(&who, problem))?;
-        Ok((route, who))
+        let place = match who.id.is_empty() {
+            true => None,
+            false => Some(requests.take(&who.id).ok_or_else(too_many_requests)?),
+        };
+        Ok((route, who, place))
     });
     let answer = match checked {
-        Ok((route, who)) => {
+        Ok((route, who, place)) => {
             let act_of = record::Act::begin(route, &who, &parts, &id);
             let answer = act(front, route, who, &id, Request::from_parts(parts, body)).await;
             if let Some(act) = act_of {
                 act.end(&front.audit, &answer);
             }
-            answer
+            answer.map(|answer| answer.map(|body| Body::new(Holding::new(body, place))))
         }
         Err(problem) => Err(problem),
     };
@@ -177,6 +202,15 @@ async fn act(
         Action::ListTokens => tokens::list(front, &request),
         Action::RevokeToken => tokens::revoke(front, id).await,
     }
+}
+
+fn too_many_requests() -> Problem {
+    let problem = Problem::new(
+        Code::TooManyRequests,
+        "This token has as many requests at once as one token may have.",
+        "End some of its requests, or use several tokens; try again after the time in `Retry-After`.",
+    );
+    problem.retry_after(1)
 }
 
 async fn unknown_route(request: Request) -> Response {

@@ -77,6 +77,8 @@ codes! {
     PythonMismatch "python_mismatch" 422 "The image has another Python"
     BlobMismatch "blob_mismatch" 422 "The bytes are not those of the name"
     UpgradeRequired "upgrade_required" 426 "The connection must be upgraded"
+    TooManyConnections "too_many_connections" 429 "Too many connections from this address"
+    TooManyRequests "too_many_requests" 429 "Too many requests of this token at once"
     HeadersTooLarge "headers_too_large" 431 "The headers are too large"
     Internal "internal" 500 "The gateway failed"
     HostFailed "host_failed" 502 "A host could not run the call"

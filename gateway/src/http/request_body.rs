@@ -10,11 +10,35 @@ use http_body_util::BodyExt;
 use muster_wire::WireError;
 use muster_wire::frame::{Decoder, Frame};
 use muster_wire::pieces::Pieces;
+use tokio::time::{Instant, timeout_at};
 
 use super::problem::{Code, Problem};
 
-/// A body that is read whole must go on arriving; a stream may pause as long as its client computes inputs.
+/// What a program makes while it is sent, stdin of a command above all, may pause for so long; a stream of inputs may pause
+/// as long as its client computes them.
 const PAUSE: Duration = Duration::from_secs(30);
+/// What a client has at hand comes at this rate at least, after a while.
+const BYTES_PER_S: u64 = 1 << 10;
+const AT_FIRST: Duration = Duration::from_secs(10);
+
+/// How a body has to arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    /// At 1 KiB/s at least, after 10 s.
+    Steady,
+    /// With no pause of more than 30 s.
+    Pausing,
+}
+
+impl Arrival {
+    /// By when more must have come of a body that began then, and of which this much has come.
+    fn deadline(self, began: Instant, received: u64) -> Instant {
+        match self {
+            Arrival::Steady => began + AT_FIRST + Duration::from_secs(received / BYTES_PER_S),
+            Arrival::Pausing => Instant::now() + PAUSE,
+        }
+    }
+}
 
 /// Reads the whole body, at most `limit` bytes.
 pub async fn whole(
@@ -22,11 +46,17 @@ pub async fn whole(
     what: &str,
     limit: usize,
     action: &str,
+    arrival: Arrival,
 ) -> Result<Bytes, Problem> {
     check_length(&body, what, limit, action)?;
+    let began = Instant::now();
     let mut first = Bytes::new();
     let mut joined = BytesMut::new();
-    while let Some(piece) = next_bytes(&mut body).await? {
+    loop {
+        let deadline = arrival.deadline(began, (first.len() + joined.len()) as u64);
+        let arrived = timeout_at(deadline, data(&mut body)).await.map_err(|_| slow())?;
+        let Some(piece) = arrived else { break };
+        let piece = piece?;
         if first.len() + joined.len() + piece.len() > limit {
             return Err(Problem::too_large(what, limit, action));
         }
@@ -70,13 +100,15 @@ impl FrameReader {
         FrameReader { body, decoder: Decoder::default(), received: 0, ended: false }
     }
 
-    /// The next frame, of which something must come all the while; `None` at the end.
+    /// The next frame, which arrives steadily; `None` at the end.
     pub async fn next_soon(&mut self) -> Result<Option<Frame<Pieces>>, Problem> {
+        let (began, before) = (Instant::now(), self.received);
         loop {
-            let before = self.received;
-            match tokio::time::timeout(PAUSE, self.next()).await {
+            let seen = self.received;
+            let deadline = Arrival::Steady.deadline(began, seen - before);
+            match timeout_at(deadline, self.next()).await {
                 Ok(frame) => return frame,
-                Err(_) if self.received == before => return Err(slow()),
+                Err(_) if self.received == seen => return Err(slow()),
                 Err(_) => {}
             }
         }
@@ -199,7 +231,7 @@ fn trim(line: Bytes) -> Bytes {
 fn slow() -> Problem {
     Problem::new(
         Code::SlowRequest,
-        format!("No byte of the body came for {} seconds.", PAUSE.as_secs()),
+        "The body came too slowly: 1 KiB a second is the least, after 10 seconds; stdin of a command may pause for 30.",
         "Send the request again.",
     )
 }
@@ -256,8 +288,42 @@ mod tests {
 
     #[tokio::test]
     async fn a_whole_body_is_held_to_its_limit() {
-        let whole = |limit| whole(body(&[b"ab", b"cd"]), "The body", limit, "Send less.");
+        let whole = |limit| {
+            let body = body(&[b"ab", b"cd"]);
+            whole(body, "The body", limit, "Send less.", Arrival::Steady)
+        };
         assert_eq!(whole(4).await.expect("fits"), "abcd");
         assert_eq!(whole(3).await.expect_err("too large").code(), "too_large");
+    }
+
+    /// A body that ends after so many pieces of this size, one every so many seconds.
+    fn trickle(pieces: usize, size: usize, seconds: u64) -> Body {
+        let stream = futures_util::stream::unfold(0, move |n| async move {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            (n < pieces).then(|| (Ok::<_, Infallible>(Bytes::from(vec![b'x'; size])), n + 1))
+        });
+        Body::from_stream(stream)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_at_hand_keeps_its_pace_and_stdin_may_pause() {
+        let read = |body, arrival| async move {
+            let answer = whole(body, "The body", 1 << 20, "", arrival).await;
+            answer.map(|body| body.len()).map_err(|problem| problem.code().to_owned())
+        };
+        let slow = Err("slow_request".to_owned());
+        assert_eq!(read(trickle(100, 1025, 1), Arrival::Steady).await, Ok(102_500));
+        let start = Instant::now();
+        assert_eq!(read(trickle(1000, 1, 1), Arrival::Steady).await, slow);
+        assert_eq!(start.elapsed().as_secs(), 10);
+        assert_eq!(read(trickle(1000, 512, 1), Arrival::Steady).await, slow);
+        assert_eq!(read(trickle(3, 1, 29), Arrival::Pausing).await, Ok(3));
+        assert_eq!(read(trickle(3, 1, 31), Arrival::Pausing).await, slow);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_keeps_its_pace_too() {
+        let mut frames = FrameReader::new(trickle(1000, 1, 1));
+        assert_eq!(frames.next_soon().await.expect_err("slow").code(), "slow_request");
     }
 }

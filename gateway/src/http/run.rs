@@ -23,6 +23,7 @@ use muster_wire::message::{CallKind, CallSpec, Encoding};
 use super::call_request as checks;
 use super::problem::Problem;
 use super::query::Query;
+use super::request_body::Arrival;
 use super::run_output::{RunOutput, Step};
 use super::{Front, events, records, request_body};
 use crate::auth::Identity;
@@ -61,7 +62,7 @@ pub async fn run(front: &Front, who: Identity, request: Request) -> Result<Respo
         call,
     };
     // The call is there before its stdin: what cannot run is refused unread, and workers start meanwhile.
-    let stdin = request_body::whole(body, STDIN, MAX_ITEM, LESS_STDIN).await;
+    let stdin = request_body::whole(body, STDIN, MAX_ITEM, LESS_STDIN, Arrival::Pausing).await;
     let stdin = Inputs::single(0, 0, stdin.map_err(|problem| running.refused(problem))?);
     running.call.push(stdin).await.map_err(|error| running.refused(error.into()))?;
     running.call.end_inputs(Some(1)).await.map_err(|error| running.refused(error.into()))?;

@@ -1,11 +1,16 @@
 //! Connections: accepted up to a limit, served as HTTP/1.1 or HTTP/2, and ended in an orderly way.
 
+use std::convert::Infallible;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -16,6 +21,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::guard::MAX_HEADERS;
+use super::limits::{self, Counts};
+use super::pace::{Pace, PaceConfig, PacedBody, Watched};
+use super::problem::{Code, Problem};
 use crate::tasks::Tasks;
 
 /// Limits of the listener.
@@ -23,8 +31,14 @@ use crate::tasks::Tasks;
 pub struct ServerConfig {
     /// Connections at once; more wait to be accepted.
     pub connections: usize,
+    /// Connections at once from one address; more are answered 429. This machine is not counted.
+    pub per_address: usize,
     /// How long a connection may take to say its first byte, and a request to say its headers.
     pub header_timeout: Duration,
+    /// How long a connection may be without a request.
+    pub idle_timeout: Duration,
+    /// How long an answer may wait to be taken; who takes little by little has all the time.
+    pub stall_timeout: Duration,
     /// How long answers may go on once the gateway stops.
     pub grace: Duration,
 }
@@ -33,7 +47,10 @@ impl Default for ServerConfig {
     fn default() -> ServerConfig {
         ServerConfig {
             connections: 10_000,
+            per_address: 1_000,
             header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            stall_timeout: Duration::from_secs(60),
             grace: Duration::from_secs(30),
         }
     }
@@ -58,6 +75,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// giving, or with the grace period.
 pub async fn serve(listener: TcpListener, router: Router, tasks: Tasks, config: ServerConfig) {
     let permits = Arc::new(Semaphore::new(config.connections));
+    let addresses = Counts::new(config.per_address);
     loop {
         let accepted = tokio::select! {
             biased;
@@ -73,10 +91,20 @@ pub async fn serve(listener: TcpListener, router: Router, tasks: Tasks, config: 
             tracing::debug!(error = crate::chain(&error), "a connection went away at once");
             continue;
         }
+        // The kernel sees best whether a client takes what it is sent, however slowly.
+        if let Err(error) =
+            socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(config.stall_timeout))
+        {
+            tracing::debug!(error = crate::chain(&error), "stalled answers are not seen");
+        }
         let peer = Peer { address };
-        let connection =
-            connection(stream, peer, permit, router.clone(), tasks.clone(), config.clone());
-        tasks.spawn(connection);
+        let crowded = limits::counted(address.ip()).map(|address| addresses.take(&address));
+        let router = match crowded {
+            Some(None) => Router::new().fallback(too_many_connections),
+            _ => router.clone(),
+        };
+        let held = (permit, crowded.flatten());
+        tasks.spawn(connection(stream, peer, held, router, tasks.clone(), config.clone()));
     }
 }
 
@@ -94,10 +122,23 @@ async fn accept(
     }
 }
 
-async fn connection(
+/// All that a connection over its address's limit is told.
+async fn too_many_connections() -> Response {
+    let problem = Problem::new(
+        Code::TooManyConnections,
+        "This address has as many connections as one address may have.",
+        "Use fewer connections, and close those that are not used; try again after the time in `Retry-After`.",
+    );
+    let mut response = problem.retry_after(1).into_response();
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// Serves one connection; `held` is what it holds until its end.
+async fn connection<H>(
     stream: TcpStream,
     peer: Peer,
-    permit: OwnedSemaphorePermit,
+    held: H,
     router: Router,
     tasks: Tasks,
     config: ServerConfig,
@@ -112,17 +153,23 @@ async fn connection(
     if !matches!(spoke, Ok(Ok(1))) {
         return;
     }
-    let builder = builder(config.header_timeout);
-    let service = TowerToHyperService::new(router.into_service());
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer.clone());
-        service.call(request)
-    });
-    let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let pace = Pace::new();
+    let limits = PaceConfig {
+        head: config.header_timeout,
+        idle: config.idle_timeout,
+        stall: config.stall_timeout,
+    };
+    let builder = builder(config.idle_timeout.max(config.header_timeout));
+    let stream = TokioIo::new(Watched::new(stream, pace.clone()));
+    let serving = builder.serve_connection_with_upgrades(stream, paced(router, peer, pace.clone()));
     tokio::pin!(serving);
     let ended = tokio::select! {
         biased;
         ended = serving.as_mut() => Some(ended),
+        late = pace.overdue(&limits) => {
+            metrics::counter!("muster_http_overdue_total", "late_with" => late).increment(1);
+            return;
+        }
         () = tasks.stopping() => None,
     };
     let ended = match ended {
@@ -136,15 +183,42 @@ async fn connection(
     if let Err(error) = ended {
         tracing::debug!(error = crate::chain(error.as_ref()), "a connection ended in an error");
     }
-    drop(permit);
+    drop(held);
 }
 
-fn builder(header_timeout: Duration) -> Builder<TokioExecutor> {
+/// The router for one connection, whose pace is told of every request and answer.
+fn paced(
+    router: Router,
+    peer: Peer,
+    pace: Pace,
+) -> impl Service<
+    Request<Incoming>,
+    Response = http::Response<PacedBody<Body>>,
+    Error = Infallible,
+    Future = impl Future<Output = Result<http::Response<PacedBody<Body>>, Infallible>> + Send,
+> {
+    let service = TowerToHyperService::new(router.into_service());
+    service_fn(move |mut request: Request<Incoming>| {
+        let answering = pace.request(request.version() == Version::HTTP_2);
+        request.extensions_mut().insert(peer.clone());
+        let (answer, pace) = (service.call(request), pace.clone());
+        async move {
+            let answer = answer.await?;
+            if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+                pace.upgraded();
+            }
+            Ok(answer.map(|body| PacedBody::new(body, answering)))
+        }
+    })
+}
+
+/// Hyper's own timer for heads runs while a connection is idle too; ours is in [`Pace`].
+fn builder(idle_timeout: Duration) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
+        .header_read_timeout(idle_timeout)
         .max_headers(MAX_HEADERS);
     builder
         .http2()

@@ -114,7 +114,8 @@ pub async fn revoke(front: &Front, id: &str) -> Result<Response, Problem> {
 pub async fn control_body(request: Request) -> Result<bytes::Bytes, Problem> {
     let (parts, body) = request.into_parts();
     accept::body_form(&parts.headers, &[BodyForm::Json])?;
-    request_body::whole(body, "The body", MAX_CONTROL, "Send less.").await
+    request_body::whole(body, "The body", MAX_CONTROL, "Send less.", request_body::Arrival::Steady)
+        .await
 }
 
 /// Makes a change of the tokens' file, which waits for the disk.

@@ -19,7 +19,7 @@ use muster_gateway::auth::{FirstTokens, NewToken, Scope, Tokens};
 use muster_gateway::blobs::Blobs;
 use muster_gateway::calls::Calls;
 use muster_gateway::fleet::Fleet;
-use muster_gateway::http::{Front, ServerConfig, router, serve};
+use muster_gateway::http::{Front, ServerConfig, router_with, serve};
 use muster_gateway::settings::Settings;
 use muster_gateway::store::durable::{Journal, MemoryCallStore, SqliteStore};
 use muster_gateway::store::{MemoryStore, Spill};
@@ -54,10 +54,15 @@ impl Gateway {
 
     /// A gateway without hosts, its listener with these limits.
     pub async fn with(config: ServerConfig) -> Gateway {
+        Gateway::limited(config, usize::MAX).await
+    }
+
+    /// The same, where one token has so many requests at once.
+    pub async fn limited(config: ServerConfig, per_token: usize) -> Gateway {
         let tasks = Tasks::new();
         let journal = Journal::start(MemoryCallStore::default(), u64::MAX, &tasks);
         let folder = tempfile::tempdir().expect("a folder");
-        Gateway::on(folder, None, config, &[], journal, tasks).await
+        Gateway::on(folder, None, (config, per_token), &[], journal, tasks).await
     }
 
     /// A gateway without hosts whose background calls survive [`restart`](Gateway::restart).
@@ -83,13 +88,14 @@ impl Gateway {
         let tasks = Tasks::new();
         let store = SqliteStore::open(folder.path()).await.expect("opens");
         let journal = Journal::start(store, u64::MAX, &tasks);
-        Gateway::on(folder, tokens, ServerConfig::default(), settings, journal, tasks).await
+        let limits = (ServerConfig::default(), usize::MAX);
+        Gateway::on(folder, tokens, limits, settings, journal, tasks).await
     }
 
     async fn on(
         folder: tempfile::TempDir,
         known: Option<FirstTokens>,
-        config: ServerConfig,
+        (config, per_token): (ServerConfig, usize),
         settings: &[&str],
         journal: Journal,
         tasks: Tasks,
@@ -118,7 +124,10 @@ impl Gateway {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        tasks.spawn_critical("http", serve(listener, router(front), tasks.clone(), config));
+        tasks.spawn_critical(
+            "http",
+            serve(listener, router_with(front, per_token), tasks.clone(), config),
+        );
         let book = tokens;
         let tokens = first.or(known).expect("a first start");
         Gateway { address, tokens, calls, blobs, fleet, tasks, ready, book, folder }
