@@ -3,6 +3,7 @@
 python3 - 3.11 < check.py
 """
 
+import ctypes
 import datetime
 import importlib
 import json.decoder
@@ -44,6 +45,14 @@ def check_library() -> None:
     need(os.path.exists(json.decoder.__cached__), "the standard library has no byte code")
 
 
+def check_wheels() -> None:
+    for library in ("libstdc++.so.6", "libgcc_s.so.1", "libz.so.1"):
+        try:
+            ctypes.CDLL(library)
+        except OSError as error:
+            need(False, f"wheels with compiled parts do not work: {error}")
+
+
 def check_programs() -> None:
     missing = [program for program in PROGRAMS + TEXT_PROGRAMS if shutil.which(program) is None]
     need(not missing, f"programs that are missing: {missing}")
@@ -70,6 +79,7 @@ def main() -> None:
     found = f"{sys.version_info.major}.{sys.version_info.minor}"
     need(found == wanted, f"Python is {found}, not {wanted}")
     check_library()
+    check_wheels()
     check_programs()
     check_surroundings()
 

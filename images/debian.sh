@@ -14,8 +14,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
 # What is wanted beside Debian's essential packages. media-types and usr-is-merged keep a whole Perl out (Debian 12
-# would take mailcap and usrmerge instead); Debian 12 packs two parts of the standard library separately.
-packages=python3,python3-gdbm,ca-certificates,media-types,tzdata,mawk
+# would take mailcap and usrmerge instead); Debian 12 packs two parts of the standard library separately. Wheels with
+# compiled parts count on the C++ library, as manylinux lets them.
+packages=python3,python3-gdbm,ca-certificates,media-types,tzdata,mawk,libstdc++6
 case ${1-} in
     3.11) suite=bookworm packages=$packages,usr-is-merged,python3-distutils,python3-lib2to3 ;;
     3.13) suite=trixie ;;

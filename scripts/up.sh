@@ -49,7 +49,7 @@ start_gateway() {
 start_agent() {
     if is_running "$state_dir/agent.pid" muster-agent; then return; fi
     say "service: starting the agent (as root: it works with cgroups, iptables and the engine)"
-    daemon agent as_root "$release_dir/muster-agent" --join-file "$state_dir/join.json" \
+    daemon agent as_root "$release_dir/muster-agent" --join-file "$state_dir/join.json" --uv "$venv/bin/uv" \
         --runner-dir "$root/build/runner"
     wait_until "$patience" has_settled agent is_ready || give_up agent gateway
 }

@@ -2,8 +2,9 @@
 //! call in Docker containers that belong to that call alone.
 //!
 //! Read in this order: [`settings`] (what an operator may choose), [`link`] (how the gateway reaches us), [`call`] (one
-//! call's inputs, batches and workers), [`container`] (where workers come from and go to), [`runner`] (the program inside a
-//! container, seen from outside), [`data`] (what calls share), [`capacity`] (pure: who gets which cores and how much memory), [`engine`] (the only file
+//! call's inputs, batches and workers), [`host`] (what a worker is made of), [`container`] (where workers come from and go
+//! to), [`environments`] (packages for them), [`data`] (what calls share), [`runner`] (the program inside a container, seen from
+//! outside), [`capacity`] (pure: who gets which cores and how much memory), [`engine`] (the only file
 //! that knows Docker's client), [`tasks`] (how tasks start and stop), [`serve`] (how the parts are put together, and the
 //! order in which they stop).
 
@@ -15,7 +16,11 @@ pub mod link;
 
 pub mod call;
 
+pub mod host;
+
 pub mod container;
+
+pub mod environments;
 
 pub mod runner;
 

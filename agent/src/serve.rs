@@ -15,6 +15,8 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::container::{Containers, OpenError};
 use crate::data::Data;
+use crate::environments::Environments;
+use crate::host::Host;
 use crate::link::{Client, Dial, Link};
 use crate::settings::Settings;
 use crate::status::Board;
@@ -57,7 +59,7 @@ pub struct Agent {
     grace: Duration,
     board: Board,
     containers: Containers,
-    link: Link<Containers>,
+    link: Link<Host>,
     links: Tasks,
     calls: Tasks,
     workers: Tasks,
@@ -92,7 +94,10 @@ impl Agent {
         let client = Client::new(dial.clone(), calls.clone());
         let data = Data::new(client, &settings.cache_dir, settings.cache_bytes, calls.clone());
         let containers = Containers::open(settings, &board, &workers, data).await?;
-        let link = Link::new(dial, board.clone(), containers.clone(), links.clone(), calls.clone());
+        let packages = settings.packages.clone();
+        let environments = Environments::open(packages, containers.clone(), workers.clone());
+        let host = Host { containers: containers.clone(), environments };
+        let link = Link::new(dial, board.clone(), host, links.clone(), calls.clone());
         Ok(Agent { grace: settings.grace, board, containers, link, links, calls, workers, lock })
     }
 

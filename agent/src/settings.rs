@@ -8,6 +8,8 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use serde::Deserialize;
 
+use crate::environments::{PackageFlags, PackageSettings};
+
 /// The longest state directory; a socket's path below it must fit the kernel's 107 bytes.
 const MAX_STATE_DIR: usize = 84;
 const GIB: u64 = 1 << 30;
@@ -85,6 +87,9 @@ pub struct Flags {
     /// How long running calls may go on once a stop was asked for, like 5s
     #[arg(long, env = "MUSTER_AGENT_GRACE", default_value = "5s")]
     pub grace: String,
+    /// What installs packages, and from where.
+    #[command(flatten)]
+    pub packages: PackageFlags,
     /// Print what the settings mean, without secrets, and exit
     #[arg(long)]
     pub print_config: bool,
@@ -125,6 +130,8 @@ pub struct Settings {
     pub scratch_bytes: u64,
     /// How long running calls may go on once a stop was asked for.
     pub grace: Duration,
+    /// What installs packages, and from where.
+    pub packages: PackageSettings,
 }
 
 /// Every mistake in the settings, together.
@@ -211,6 +218,7 @@ impl Settings {
             .cache_dir
             .clone()
             .unwrap_or_else(|| Path::new("/var/cache/muster-agent").join(&host_name));
+        let package_bytes = size("--package-cache", &flags.packages.package_cache);
         if flags.ram.is_some() && ram_bytes > machine.ram_bytes {
             let has = machine.ram_bytes / GIB;
             fail("--ram", format!("is more than the machine's {has} GiB"));
@@ -230,7 +238,17 @@ impl Settings {
         if warm > 1000 {
             fail("--warm", format!("{warm} is more than 1000"));
         }
+        let path = std::env::var("PATH").ok();
+        let (package_flags, path) = (&flags.packages, path.as_deref());
+        let packages = PackageSettings::from_flags(
+            package_flags,
+            cache_dir.join("packages"),
+            package_bytes,
+            path,
+            &mut fail,
+        );
         let settings = Settings {
+            packages,
             gateway,
             token,
             runner_dir: absolute(&flags.runner_dir),
@@ -274,6 +292,7 @@ impl Settings {
         line("network", format!("{:?}", self.network).to_lowercase());
         line("scratch", format!("{} bytes", self.scratch_bytes));
         line("grace", format!("{:?}", self.grace));
+        self.packages.describe().into_iter().for_each(|(name, value)| line(name, value));
         text
     }
 }
@@ -419,6 +438,15 @@ pub(crate) fn for_tests(cores: usize) -> Settings {
         network: Network::Internet,
         scratch_bytes: GIB,
         grace: Duration::ZERO,
+        packages: crate::environments::PackageSettings {
+            uv: None,
+            index: None,
+            folder: None,
+            certificates: None,
+            network: crate::environments::PackageNetwork::None,
+            cache_dir: "/nowhere".into(),
+            cache_bytes: GIB,
+        },
     }
 }
 

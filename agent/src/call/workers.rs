@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use muster_wire::batch::Inputs;
 use muster_wire::frame::Frame;
-use muster_wire::message::{CallKind, CallSpec, Exit, Mode};
+use muster_wire::message::{CallSpec, Exit};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::container::{ClaimError, Container, Containers, Limits, MemoryReport, say};
+use crate::container::{ClaimError, Container, MemoryReport};
 use crate::runner::{Runner, RunnerError, Running, Step};
 
 /// Gives workers to calls.
@@ -62,35 +62,6 @@ pub trait Held<R>: Send + 'static {
 
     /// Ends it: SIGTERM, and SIGKILL after `grace`. Returns at once.
     fn stop(self, runner: R, grace: Duration);
-}
-
-impl Workers for Containers {
-    type Runner = Runner;
-    type Held = Container;
-
-    async fn claim(
-        &self,
-        spec: &CallSpec,
-        waiting: watch::Sender<Option<String>>,
-    ) -> Result<(Runner, Container), ClaimError> {
-        let mode = match spec.kind {
-            CallKind::Pickle | CallKind::Source => Mode::Python,
-            CallKind::Command => Mode::Command,
-        };
-        let limits = Limits { cpu: spec.cpu, ram_bytes: spec.ram_bytes };
-        let python = spec.python.as_deref();
-        let mut data = Vec::with_capacity(spec.data.len());
-        for blob in &spec.data {
-            let kept = self.data().get(&spec.call, blob, |how_far| say(&waiting, how_far)).await?;
-            data.push((format!("data-{}", blob.id), kept));
-        }
-        let mut worker =
-            Containers::claim(self, &spec.call, &spec.image, mode, python, limits, waiting).await?;
-        for (name, kept) in data {
-            worker.container.mount(&name, kept)?;
-        }
-        Ok((worker.runner, worker.container))
-    }
 }
 
 impl Runs for Runner {

@@ -1,6 +1,7 @@
 //! Why a worker could not be had, and what the user is told.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use muster_wire::message::CallError;
 
@@ -9,6 +10,7 @@ use super::network::NetworkError;
 use super::start::StartError;
 use crate::data::DataError;
 use crate::engine::EngineError;
+use crate::environments::EnvironmentError;
 use crate::runner::RunnerError;
 
 /// Why there is no worker for a call on this host.
@@ -81,9 +83,35 @@ pub enum ClaimError {
     /// Shared data of the call is not here.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// Its packages are not there.
+    #[error("the packages of the call are not on this host")]
+    Environment(#[source] Arc<EnvironmentError>),
     /// The agent stops.
     #[error("this host is stopping")]
     Stopping,
+}
+
+/// Why there is no container for the agent's own work.
+#[derive(Debug, thiserror::Error)]
+pub enum BuilderError {
+    /// It was not started.
+    #[error("a container could not be started")]
+    Start(#[source] StartError),
+    /// Its network could not be made safe.
+    #[error("the containers' network could not be made safe")]
+    Network(#[source] NetworkError),
+    /// Its limits or its folder could not be set.
+    #[error("its limits could not be set")]
+    Limits(#[source] CgroupError),
+    /// Its folder could not be given to it.
+    #[error("its folder could not be given to it")]
+    Folder(#[source] std::io::Error),
+    /// What it needs could not be mounted.
+    #[error("what it needs could not be mounted")]
+    Mount(#[source] Box<ClaimError>),
+    /// Its runner failed.
+    #[error("its runner failed")]
+    Runner(#[source] RunnerError),
 }
 
 impl ClaimError {
@@ -139,6 +167,10 @@ impl ClaimError {
             | ClaimError::Mount { .. }
             | ClaimError::Limits(_) => {
                 ("engine_failed", "look at the agent's log on this host".to_string())
+            }
+            ClaimError::Environment(error) => {
+                let (code, action) = error.code();
+                (code, action.to_string())
             }
             ClaimError::Stopping => ("host_stopping", "try again, or on another host".to_string()),
         };

@@ -53,14 +53,16 @@ use muster_wire::message::Mode;
 use tokio::sync::{Semaphore, watch};
 
 pub use cgroup::MemoryReport;
-pub use error::{ClaimError, OpenError};
+pub use error::{BuilderError, ClaimError, OpenError};
 pub use mounts::Source;
+pub use profile::{BUILD_AT, Builder, MOUNTS_AT};
 pub use rooms::{RoomGuard, Rooms, say};
 pub use worker::{Container, Worker};
 
 use crate::capacity::{Capacity, Want};
 use crate::data::Data;
 use crate::engine::Engine;
+use crate::environments::PackageNetwork;
 use crate::settings::{Network, Settings, cpu_list};
 use crate::status::Board;
 use crate::tasks::Tasks;
@@ -76,6 +78,9 @@ use quiet::Quiet;
 const REFILL: Duration = Duration::from_secs(1);
 /// Removals at once: more would only keep the engine from starting.
 const REMOVALS: usize = 2;
+/// What a container for the agent's own commands may use: cores in thousandths, bytes.
+const BUILDER_CPU: u64 = 2000;
+const BUILDER_RAM: u64 = 2 << 30;
 /// How long the removals of a stop may take together.
 const STOP: Duration = Duration::from_secs(60);
 
@@ -102,6 +107,8 @@ pub struct Site {
     state_dir: PathBuf,
     host_name: String,
     network: Network,
+    /// Whether builders may have made the network.
+    builder_network: bool,
     cores: String,
     systemd_cgroups: bool,
 }
@@ -143,6 +150,7 @@ impl Containers {
             state_dir: settings.state_dir.clone(),
             host_name: settings.host_name.clone(),
             network: settings.network,
+            builder_network: settings.packages.network == PackageNetwork::Internet,
             cores: cpu_list(&settings.cpus),
             systemd_cgroups: facts.systemd_cgroups,
             engine: engine.clone(),
@@ -224,6 +232,38 @@ impl Containers {
         Ok(worker)
     }
 
+    /// The content id of the image a call means, pulled if it may be.
+    pub async fn image(
+        &self,
+        name: &str,
+        mode: Mode,
+        python: Option<&str>,
+        waiting: &watch::Sender<Option<String>>,
+    ) -> Result<String, ClaimError> {
+        self.images.resolve(name, mode, python, waiting).await.map(|image| image.id)
+    }
+
+    /// A new container of this image (its content id) for a command of the agent's own, outside the room of calls. Dropping it
+    /// removes it.
+    pub async fn builder(
+        &self,
+        image: &str,
+        builder: Option<Builder<'_>>,
+    ) -> Result<Worker, BuilderError> {
+        if builder.is_some_and(|builder| builder.network == PackageNetwork::Internet) {
+            network::ensure(&self.site.engine).await.map_err(BuilderError::Network)?;
+        }
+        let started = start::start(&self.site, image, Mode::Command, builder).await;
+        let worker = started.map_err(BuilderError::Start)?;
+        let cgroup = worker.container.cgroup();
+        cgroup.limit(BUILDER_CPU, &self.site.cores, BUILDER_RAM).map_err(BuilderError::Limits)?;
+        if let Some(builder) = builder {
+            let uid = Some(worker.container.uid());
+            std::os::unix::fs::chown(builder.folder, uid, uid).map_err(BuilderError::Folder)?;
+        }
+        Ok(worker)
+    }
+
     /// Stops everything of ours, and removes it. Claims have ended before.
     pub async fn close(&self) {
         let tasks = &self.site.tasks;
@@ -235,7 +275,7 @@ impl Containers {
         if let Err(error) = reaper::sweep(&self.site).await {
             tracing::error!(error = &error as &dyn std::error::Error, "leftovers not removed");
         }
-        if self.site.network == Network::Internet {
+        if self.site.network == Network::Internet || self.site.builder_network {
             network::remove_if_unused(&self.site.engine).await;
         }
         if let Some(own) = self.site.profile.own_cgroup() {

@@ -179,7 +179,7 @@ impl Pool {
             let answer = {
                 // Never closed.
                 let _permit = pool.site.starts.acquire().await;
-                start(&pool.site, &kind.image, kind.mode).await
+                start(&pool.site, &kind.image, kind.mode, None).await
             };
             pool.shelve(&kind, answer);
         });

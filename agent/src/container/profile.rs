@@ -13,6 +13,7 @@ use crate::engine::{
     Mount, MountBindOptions, MountBindOptionsPropagationEnum as Propagation, MountType,
     ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
+use crate::environments::PackageNetwork;
 use crate::settings::{Network, Settings, cpu_list};
 
 use super::{seccomp, slice};
@@ -28,6 +29,8 @@ const RUNNER_AT: &str = "/.muster/runner";
 const SOCKET_AT: &str = "/.muster/socket";
 /// Where a container sees what is mounted for it when it is claimed.
 pub const MOUNTS_AT: &str = "/.muster/mnt";
+/// Where one that installs packages writes them.
+pub const BUILD_AT: &str = "/.muster/build";
 /// A warm worker may do little: it only imports the runner and waits. A claim writes the call's own limits.
 const WARM_RAM: i64 = 512 << 20;
 const WARM_NANO_CPUS: i64 = 1_000_000_000;
@@ -82,6 +85,17 @@ pub struct Plan<'a> {
     pub socket_dir: &'a Path,
     /// The folder of its later mounts on the host.
     pub mounts_dir: &'a Path,
+    /// Where it works for the agent itself.
+    pub builder: Option<Builder<'a>>,
+}
+
+/// What a container that installs packages has beside those of calls.
+#[derive(Debug, Clone, Copy)]
+pub struct Builder<'a> {
+    /// A folder that it can write, at [`BUILD_AT`].
+    pub folder: &'a Path,
+    /// What it may reach.
+    pub network: PackageNetwork,
 }
 
 impl Profile {
@@ -137,6 +151,25 @@ impl Profile {
         let mut security = vec!["no-new-privileges".to_string()];
         security.extend(self.seccomp.iter().map(|profile| format!("seccomp={profile}")));
         let scratch = format!("rw,exec,nosuid,nodev,size={},mode=1777", self.scratch_bytes);
+        let mut mounts = vec![
+            mounted(&self.runner_dir, RUNNER_AT, Propagation::RPRIVATE),
+            mounted(plan.socket_dir, SOCKET_AT, Propagation::RPRIVATE),
+            // Of the host's mounts it receives those below this folder, and sends none.
+            mounted(plan.mounts_dir, MOUNTS_AT, Propagation::RSLAVE),
+        ];
+        let mut network = match self.network {
+            Network::Internet => NETWORK,
+            Network::None => "none",
+        };
+        if let Some(builder) = plan.builder {
+            let folder = mounted(builder.folder, BUILD_AT, Propagation::RPRIVATE);
+            mounts.push(Mount { read_only: Some(false), ..folder });
+            network = match builder.network {
+                PackageNetwork::Internet => NETWORK,
+                PackageNetwork::Host => "host",
+                PackageNetwork::None => "none",
+            };
+        }
         let owned = |paths: &[&str]| Some(paths.iter().map(|path| path.to_string()).collect());
         HostConfig {
             cap_drop: Some(vec!["ALL".into()]),
@@ -144,16 +177,8 @@ impl Profile {
             readonly_rootfs: Some(true),
             privileged: Some(false),
             tmpfs: Some(HashMap::from([("/tmp".to_string(), scratch)])),
-            mounts: Some(vec![
-                mounted(&self.runner_dir, RUNNER_AT, Propagation::RPRIVATE),
-                mounted(plan.socket_dir, SOCKET_AT, Propagation::RPRIVATE),
-                // Of the host's mounts it receives those below this folder, and sends none.
-                mounted(plan.mounts_dir, MOUNTS_AT, Propagation::RSLAVE),
-            ]),
-            network_mode: Some(match self.network {
-                Network::Internet => NETWORK.into(),
-                Network::None => "none".into(),
-            }),
+            mounts: Some(mounts),
+            network_mode: Some(network.into()),
             ipc_mode: Some("private".into()),
             cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
             cgroup_parent: Some(self.cgroup_parent.clone()),

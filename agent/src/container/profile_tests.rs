@@ -17,6 +17,7 @@ fn plan(image: &str) -> ContainerCreateBody {
         uid: 600_000,
         socket_dir: Path::new("/run/x/w/1"),
         mounts_dir: Path::new("/run/x/mnt/1"),
+        builder: None,
     };
     Profile::new(&settings(), &facts("20.10.24", false), 65_536).container(&plan)
 }
@@ -76,6 +77,7 @@ fn newer_engines_keep_their_own_seccomp_and_systemd_gets_a_slice() {
         uid: 600_000,
         socket_dir: Path::new("/s"),
         mounts_dir: Path::new("/m"),
+        builder: None,
     };
     let host = profile.container(&plan).host_config.expect("always there");
     assert_eq!(host.security_opt, Some(vec!["no-new-privileges".to_string()]));

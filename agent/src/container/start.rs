@@ -7,7 +7,7 @@ use std::time::Duration;
 use muster_wire::message::Mode;
 
 use super::cgroup::{CgroupError, WorkerCgroup};
-use super::profile::Plan;
+use super::profile::{Builder, Plan};
 use super::socket::{self, SocketFolder};
 use super::worker::{Container, Remains, Worker};
 use super::{Site, network};
@@ -47,14 +47,19 @@ pub enum StartError {
     Runner(#[source] RunnerError),
 }
 
-/// Makes one; `image` is its content id.
-pub async fn start(site: &Arc<Site>, image: &str, mode: Mode) -> Result<Worker, StartError> {
+/// Makes one; `image` is its content id. A `builder` works for the agent itself.
+pub async fn start(
+    site: &Arc<Site>,
+    image: &str,
+    mode: Mode,
+    builder: Option<Builder<'_>>,
+) -> Result<Worker, StartError> {
     let name = site.names.take().ok_or(StartError::NoUid)?;
     let (folder, listener) = SocketFolder::create(&site.state_dir, name.short(), name.uid())
         .map_err(StartError::Socket)?;
     let mounts = site.mounts.folder(name.short()).map_err(StartError::Mounts)?;
     let remains = Remains { site: site.clone(), folder, mounts, name };
-    match build(&remains, listener, image, mode).await {
+    match build(&remains, listener, image, mode, builder).await {
         Ok((runner, process, cgroup)) => {
             Ok(Worker { runner, container: Container::new(process, cgroup, remains) })
         }
@@ -70,10 +75,11 @@ async fn build(
     listener: tokio::net::UnixListener,
     image: &str,
     mode: Mode,
+    builder: Option<Builder<'_>>,
 ) -> Result<(Runner, super::process::Process, WorkerCgroup), StartError> {
     let (site, full, uid) = (&remains.site, remains.name.full(), remains.name.uid());
     let (socket_dir, mounts_dir) = (remains.folder.path(), remains.mounts.path());
-    let plan = Plan { name: &full, image, uid, socket_dir, mounts_dir };
+    let plan = Plan { name: &full, image, uid, socket_dir, mounts_dir, builder };
     let body = site.profile.container(&plan);
     let id = site.engine.create(&full, body).await.map_err(StartError::Engine)?;
     // Pid 1 runs some time before the engine says so: the runner's interpreter starts meanwhile.

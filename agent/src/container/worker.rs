@@ -70,6 +70,11 @@ impl Container {
         &self.parts().full_name
     }
 
+    /// The user it runs as.
+    pub fn uid(&self) -> u32 {
+        self.parts().remains.name.uid()
+    }
+
     /// What it did with its memory so far.
     pub fn memory(&self) -> MemoryReport {
         self.parts().cgroup.memory()

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use muster_agent::container::{ClaimError, Containers, Limits, Worker};
 use muster_agent::data::Data;
+use muster_agent::environments::{PackageNetwork, PackageSettings};
 use muster_agent::link::{Client, Dial};
 use muster_agent::settings::{Machine, Network, Pull, Settings};
 use muster_agent::status::Board;
@@ -49,6 +50,15 @@ pub fn settings(state: &Path) -> Settings {
         network: Network::Internet,
         scratch_bytes: 64 * MIB,
         grace: Duration::ZERO,
+        packages: PackageSettings {
+            uv: None,
+            index: Some("none".into()),
+            folder: None,
+            certificates: None,
+            network: PackageNetwork::None,
+            cache_dir: state.join("c"),
+            cache_bytes: GIB,
+        },
     }
 }
 

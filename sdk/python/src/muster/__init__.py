@@ -51,6 +51,7 @@ _HOMES = {
     "CallNotFound": "_errors",
     "CallError": "_errors",
     "CallFailed": "_errors",
+    "PackageError": "_errors",
     "Cancelled": "_errors",
     "InputError": "_errors",
     "WorkerDied": "_errors",
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
     from ._errors import NoHosts as NoHosts
     from ._errors import NotInCall as NotInCall
     from ._errors import OutOfMemory as OutOfMemory
+    from ._errors import PackageError as PackageError
     from ._errors import PicklingError as PicklingError
     from ._errors import RemoteError as RemoteError
     from ._errors import TransportError as TransportError

@@ -14,6 +14,7 @@
     │   └── CallNotFound             no such call
     └── CallError                    a call failed: `call_id`, `.outputs`
         ├── CallFailed               the call as a whole: `code`, `action`
+        │   └── PackageError         a package that it needs cannot be had
         ├── Cancelled                somebody cancelled it
         └── InputError               one input failed: `index`, `host`, `attempt`
             ├── WorkerDied           its worker ended: `exit_code` or `signal`
@@ -49,6 +50,7 @@ __all__ = [
     "NoHosts",
     "NotInCall",
     "OutOfMemory",
+    "PackageError",
     "PicklingError",
     "RemoteError",
     "TransportError",
@@ -152,6 +154,10 @@ class CallFailed(CallError):
         super().__init__(message, call_id=call_id)
         self.code = code
         self.action = action
+
+
+class PackageError(CallFailed):
+    """A package that the function needs cannot be had, or no host could install it."""
 
 
 class Cancelled(CallError):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Optional, TypeVar, Union, overlo
 
 from ._options import Env, Results
 from ._plan import Plan
+from ._requirements import Packages
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -168,6 +169,7 @@ def remote_parallel_map(
     *,
     unpack: bool = False,
     ordered: bool = False,
+    packages: Packages = "auto",
     image: Optional[str] = None,
     env: Env = None,
     timeout: Optional[float] = None,
@@ -202,6 +204,9 @@ def remote_parallel_map(
             come before their turn are held, and inputs wait once they are a window ahead of the oldest one whose
             output is missing: as many as make 32 MiB of outputs, at least 4,000 and at most 100,000.
         max_parallelism: how many inputs run at the same time at most, over all hosts.
+        packages: what the function needs beside the image: "auto" finds the installed packages that it imports, at the
+            versions they have here; a list of requirements; the path of a requirements file or `pylock.toml`; "all"
+            that is installed here; or None. Hosts install them once, and tell what they do meanwhile.
         image: the containers' image; by default one with this Python version.
         env: environment variables for the function: a mapping, or names to forward from here.
         timeout: seconds that one input may run.
@@ -233,6 +238,7 @@ def remote_parallel_map(
         max_parallelism=max_parallelism,
         unpack=unpack,
         ordered=ordered,
+        packages=packages,
         image=image,
         env=env,
         timeout=timeout,

@@ -19,7 +19,7 @@ import json
 import os
 import sys
 from types import CodeType, ModuleType
-from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
+from typing import Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from ._code import imported_names
 from ._errors import PicklingError
@@ -78,6 +78,8 @@ class Modules:
         self._files: Dict[str, _File] = {}
         self._folders: Dict[str, Tuple[Dict[str, int], List[str]]] = {}
         self._archive: Optional[Archive] = None
+        self._sources: Dict[str, str] = {}
+        self._installed: Dict[str, bool] = {}
 
     def look(self) -> None:
         """Classifies the modules that were loaded since the last time."""
@@ -117,6 +119,56 @@ class Modules:
         known = self._archive
         if known is None or changed or known.files.keys() != files.keys():
             known = self._archive = self._pack(files)
+            self._sources = {path: source for source, path in files.values()}
+        return known
+
+    # What is installed
+
+    def foreign(self, names: Iterable[str], codes: Iterable[CodeType]) -> FrozenSet[str]:
+        """The installed modules that these names, and the imports of `codes`, lead to through travelling modules."""
+        waiting = [*names]
+        for code in codes:
+            waiting.extend(imported_names(code))
+        done: Set[str] = set()
+        found: Set[str] = set()
+        while waiting:
+            name = waiting.pop()
+            top = name.partition(".")[0]
+            if name in done or top in _STDLIB_NAMES or top in _OWN:
+                continue
+            done.add(name)
+            files = self._files_of(name)
+            for file in files:
+                waiting.extend(self._files[file].imports)
+            if not files and self._is_installed(top):
+                found.add(name)
+        return frozenset(found)
+
+    def travel(self, tops: Iterable[str]) -> bool:
+        """Lets these installed modules travel as local ones do; whether any did not before."""
+        before = len(self._units)
+        for top in tops:
+            file, _ = find_top(top)
+            if file is not None:
+                self._add(top, os.path.abspath(file))
+        return len(self._units) > before
+
+    def _files_of(self, name: str) -> List[str]:
+        """The travelling files that importing `name` runs."""
+        path, found = "", []
+        for part in name.split("."):
+            path = f"{path}/{part}" if path else part
+            for candidate in (f"{path}/__init__.py", f"{path}.py"):
+                if candidate in self._sources:
+                    found.append(self._sources[candidate])
+        return found
+
+    def _is_installed(self, top: str) -> bool:
+        known = self._installed.get(top)
+        if known is None:
+            file, folders = find_top(top)
+            places = folders if file is None else [file]
+            known = self._installed[top] = bool(places) and not all(map(is_local, places))
         return known
 
     # Which modules

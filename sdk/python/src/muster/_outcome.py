@@ -17,6 +17,7 @@ from ._errors import (
     InputTimeout,
     MusterError,
     OutOfMemory,
+    PackageError,
     PicklingError,
     RemoteError,
     ValueTooLarge,
@@ -26,6 +27,7 @@ from ._options import Results
 from ._wire import Item, Outputs
 
 VALUE, EXCEPTION, FAILURE = 0, 1, 2
+_PACKAGES = ("package_unavailable", "packages_failed")
 
 # Raised here under their own names they would end the program, or a loop, without a word.
 _SILENT = (SystemExit, KeyboardInterrupt, GeneratorExit)
@@ -173,7 +175,8 @@ def call_error(end: dict[str, Any], call_id: str) -> MusterError | None:
     code, action = str(error.get("code", "")), str(error.get("action") or "")
     text = str(error.get("message") or code).rstrip(".")
     message = f"call {call_id} failed: {text}" + (f". {action}" if action else "")
-    return CallFailed(message, code=code, action=action, call_id=call_id)
+    kind = PackageError if code in _PACKAGES else CallFailed
+    return kind(message, code=code, action=action, call_id=call_id)
 
 
 def _unreadable(index: int, error: Exception) -> MusterError:

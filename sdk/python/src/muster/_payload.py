@@ -15,14 +15,15 @@ import pickle
 import struct
 import threading
 from contextlib import contextmanager
-from typing import Any, Callable, Iterable, Iterator, Tuple
+from types import CodeType
+from typing import Any, Callable, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from ._classes import Context, UnknownClass, learn
 from ._errors import PicklingError, UsageTypeError
 from ._exceptions import load_exception as load_exception
 from ._explain import explain
 from ._locate import is_local
-from ._modules import Modules
+from ._modules import Archive, Modules
 from ._unpack import Unpack
 from ._wire import MAX_ITEM, Item
 
@@ -105,20 +106,40 @@ def _named(value: Any) -> str:
     return name if isinstance(name, str) else f"an object of type {type(value).__qualname__}"
 
 
+class Dumped(NamedTuple):
+    """A function on its way out."""
+
+    body: bytes
+    """FUNCTION."""
+    pins: Tuple[str, ...]
+    """The installed packages that it needs, if that was asked."""
+
+
 def dump_function(function: Callable[..., Any], unpack: bool = False) -> bytes:
     """The body of FUNCTION: the pickled function, and the local modules it may need.
 
     With `unpack` its one argument will hold all that the function is called with. Raises PicklingError that names what
     stops it.
     """
+    return dump_with_packages(function, unpack, None).body
+
+
+def dump_with_packages(
+    function: Callable[..., Any], unpack: bool, types: Optional[Iterable[type]]
+) -> Dumped:
+    """The same, and which installed packages the function needs, if it gets values of these `types`; without, none."""
     from ._picklers import dump_with_codes
 
     with _lock, _by_value():
         try:
-            pickled, codes = dump_with_codes(Unpack(function) if unpack else function)
+            pickled, codes, modules = dump_with_codes(Unpack(function) if unpack else function)
         except Exception as error:
             raise PicklingError(explain(function, None, error)) from error
         archive = _modules.archive(codes)
+        pins: Tuple[str, ...] = ()
+        if types is not None:
+            modules.update(kind.__module__ for kind in types)
+            archive, pins = _follow_packages(modules, codes, archive)
         sources = [
             (name, text) for name in {code.co_filename for code in codes} if (text := _source(name))
         ]
@@ -128,15 +149,24 @@ def dump_function(function: Callable[..., Any], unpack: bool = False) -> bytes:
         listing,
         len(pickled),
     )
-    return b"".join(
-        (
-            struct.pack("<I", len(header)),
-            header,
-            archive.content,
-            *[text for _, text in sources],
-            pickled,
-        )
-    )
+    parts = (struct.pack("<I", len(header)), header, archive.content)
+    return Dumped(b"".join((*parts, *[text for _, text in sources], pickled)), pins)
+
+
+def _follow_packages(
+    modules: Set[str], codes: List[CodeType], archive: Archive
+) -> Tuple[Archive, Tuple[str, ...]]:
+    """What to install, and the archive with what cannot be installed from an index."""
+    while True:
+        foreign = _modules.foreign(modules, codes)
+        if not foreign:
+            return archive, ()
+        from ._packages import needed
+
+        found = needed(foreign)
+        if not _modules.travel(found.modules):
+            return archive, found.pins
+        archive = _modules.archive(codes)
 
 
 def ships(module: str) -> bool:

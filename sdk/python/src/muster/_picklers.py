@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import pickle
 import weakref
-from types import CodeType, FunctionType, ModuleType
-from typing import Any, Dict, List, Optional, Tuple
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
+from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from cloudpickle import cloudpickle
 
@@ -17,27 +17,46 @@ _Definition = Tuple[str, bytes]
 
 # Definitions of classes that go by value, as the inputs of the newest call need them; None for other classes.
 _definitions: weakref.WeakKeyDictionary[type, Optional[_Definition]] = weakref.WeakKeyDictionary()
+_NAMED = (FunctionType, BuiltinFunctionType, type)
 _BY_VALUE = (cloudpickle._make_skeleton_class, cloudpickle._make_skeleton_enum)
 
 
-def dump_with_codes(function: Any) -> Tuple[bytes, List[CodeType]]:
-    """A function's pickle, and the code of all functions in it that go by value."""
+class Pickled(NamedTuple):
+    """A function's pickle."""
+
+    data: bytes
+    codes: List[CodeType]
+    """Of all functions in it that go by value."""
+    modules: Set[str]
+    """Where what it names comes from."""
+
+
+def dump_with_codes(function: Any) -> Pickled:
+    """Pickles a function, and notes what it is made of."""
     _definitions.clear()
     file = io.BytesIO()
     pickler = _FunctionPickler(file, 5)
     pickler.dump(function)
-    return file.getvalue(), pickler.codes
+    return Pickled(file.getvalue(), pickler.codes, pickler.modules)
 
 
 class _FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]
     def __init__(self, file: io.BytesIO, protocol: int) -> None:
         super().__init__(file, protocol=protocol)
         self.codes: List[CodeType] = []
+        self.modules: Set[str] = set()
 
     def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, ModuleType) and obj.__name__ == "_pytest.assertion.rewrite":
-            # A test's `assert` was rewritten to call it, and a container need not have it.
-            return assertion_support, ()
+        if isinstance(obj, ModuleType):
+            if obj.__name__ == "_pytest.assertion.rewrite":
+                # A test's `assert` was rewritten to call it, and a container need not have it.
+                return assertion_support, ()
+            self.modules.add(obj.__name__)
+        elif isinstance(obj, _NAMED):
+            if isinstance(obj.__module__, str):
+                self.modules.add(obj.__module__)
+        else:
+            self.modules.add(type(obj).__module__)
         return super().reducer_override(obj)
 
     def _dynamic_function_reduce(self, func: FunctionType) -> Any:

@@ -14,6 +14,7 @@ from ._config import resolve
 from ._display import Display
 from ._errors import CallError, CallFailed, UsageTypeError
 from ._options import Env, Results, options
+from ._requirements import AUTO, Packages, exactly, requested
 
 if TYPE_CHECKING:
     from ._call import Call
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 class More(TypedDict, total=False):
     """Keyword arguments that have no part in the type of what is returned, for overloads."""
 
+    packages: Packages
     image: Optional[str]
     env: Env
     timeout: Optional[float]
@@ -47,6 +49,7 @@ class Plan:
         unpack: bool,
         url: Optional[str],
         token: Optional[str],
+        packages: Any,
         **asked: Any,
     ) -> None:
         self.opened: Callable[[Session], None] = lambda _session: None
@@ -66,7 +69,14 @@ class Plan:
         self._nothing_to_do = self._inputs.known_empty and not asked["background"]
         if not self._nothing_to_do:
             self._endpoint = resolve(url, token)
-            self._pickled = _payload.dump_function(function, unpack)
+            auto = packages == AUTO
+            dumped = _payload.dump_with_packages(
+                function, unpack, self._inputs.types if auto else None
+            )
+            self._pickled = dumped.body
+            wanted = exactly(dumped.pins) if auto else requested(packages)
+            if wanted:
+                self._options.spec["packages"] = wanted
 
     def outputs(self) -> list[Any]:
         """See the call to its end; the outputs in input order."""

@@ -163,6 +163,8 @@ class Inputs:
         if unpack:
             self._iterator = map(spreadable, self._iterator, itertools.count())
         self._index = 0
+        self.types = _types_of(iterable) if self.plain else ()
+        """Of what the first input is, or holds, where that can be told before it is read."""
         self._entries = self._runs() if self.plain else self._singles()
 
     def pump(self, queue: Queue, paused: Callable[[], bool] | None = None) -> bool:
@@ -209,3 +211,13 @@ def _run_of_scalars(values: list[_Scalar]) -> Run:
 
 def _cost(run: Run) -> int:
     return len(run.items) + _ITEM_COST * run.number
+
+
+def _types_of(plain: Any) -> tuple[type, ...]:
+    for first in plain:
+        if isinstance(first, (tuple, list)):
+            return tuple(map(type, first))
+        if isinstance(first, dict):
+            return tuple(map(type, first.values()))
+        return (type(first),)
+    return ()

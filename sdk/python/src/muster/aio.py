@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Optional, TypeVar, Union, overlo
 
 from . import _async
 from ._options import Env, Results
+from ._requirements import Packages
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -178,6 +179,7 @@ def remote_parallel_map(
     *,
     unpack: bool = False,
     ordered: bool = False,
+    packages: Packages = "auto",
     image: Optional[str] = None,
     env: Env = None,
     timeout: Optional[float] = None,
@@ -214,6 +216,7 @@ def remote_parallel_map(
         "max_parallelism": max_parallelism,
         "unpack": unpack,
         "ordered": ordered,
+        "packages": packages,
         "image": image,
         "env": env,
         "timeout": timeout,

@@ -14,6 +14,8 @@ from . import _describe, _pickles
 from ._modules import unpack
 
 _SOURCE_FILE = "<source>"
+_PACKAGES = "/.muster/mnt/packages"
+"""Where the agent mounts what the call needs and the image does not have."""
 
 
 class Call:
@@ -58,9 +60,29 @@ def apply_environment(spec: Dict[str, Any]) -> None:
     os.environ["MUSTER_CALL_ID"] = spec["call"]
     if "TZ" in os.environ:
         time.tzset()
+    if spec.get("packages") and os.path.isdir(_PACKAGES):
+        _add_packages()
     for folder in reversed((spec.get("env") or {}).get("PYTHONPATH", "").split(":")):
         if folder:
             sys.path.insert(0, folder)
+
+
+def _add_packages() -> None:
+    """Puts the call's packages before the image's own, and after the standard library."""
+    import importlib
+    import os
+    import site
+
+    before = len(sys.path)
+    site.addsitedir(_PACKAGES)
+    added = sys.path[before:]
+    del sys.path[before:]
+    own = (n for n, at in enumerate(sys.path) if at.endswith(("site-packages", "dist-packages")))
+    at = next(own, before - 1)
+    sys.path[at:at] = added
+    path = os.environ.get("PATH", "")
+    os.environ["PATH"] = os.pathsep.join((os.path.join(_PACKAGES, "bin"), path))
+    importlib.invalidate_caches()
 
 
 def _check_version(spec: Dict[str, Any]) -> None:

@@ -1,0 +1,149 @@
+//! Pure: what is left to install for a call, given what its image has, and the name that this has everywhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use muster_wire::message::Packages;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+/// Run by the image's own Python: what decides which wheels fit, and what is installed.
+pub const PROBE: &str = "\
+import json, platform, sys, sysconfig
+from importlib.metadata import distributions
+print(json.dumps({
+    'python': '%d.%d' % sys.version_info[:2],
+    'platform': ' '.join([sysconfig.get_platform(), *platform.libc_ver()]),
+    'packages': [[found.metadata['Name'] or '', found.version or ''] for found in distributions()],
+}))";
+
+/// What is known about an image: the answer to [`PROBE`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ImageFacts {
+    python: String,
+    platform: String,
+    packages: Vec<(String, String)>,
+}
+
+/// An environment to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The hash of all that decides what is in it.
+    pub key: String,
+    /// What to install.
+    pub requirements: Vec<String>,
+    /// Nothing beside it.
+    pub exact: bool,
+}
+
+impl Plan {
+    /// What these packages come to in this image, taken from `source` (an index). None if the image has them all.
+    pub fn new(image: &ImageFacts, packages: &Packages, source: &str) -> Option<Plan> {
+        let there: BTreeMap<String, &str> = image
+            .packages
+            .iter()
+            .map(|(name, version)| (normalized(name), version.as_str()))
+            .collect();
+        let missing = |requirement: &&String| match pinned(requirement) {
+            Some((name, version)) => there.get(&name) != Some(&version),
+            None => true,
+        };
+        let wanted: BTreeSet<&String> = packages.requirements.iter().filter(missing).collect();
+        if wanted.is_empty() {
+            return None;
+        }
+        let mut hash = Sha256::new();
+        let exact = if packages.exact { "exact" } else { "resolved" };
+        for part in [image.python.as_str(), &image.platform, source, exact] {
+            hash.update(part);
+            hash.update([0]);
+        }
+        for requirement in &wanted {
+            hash.update(requirement);
+            hash.update([0]);
+        }
+        let key = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let requirements = wanted.into_iter().cloned().collect();
+        Some(Plan { key, requirements, exact: packages.exact })
+    }
+
+    /// Its name, for people.
+    pub fn short(&self) -> &str {
+        self.key.get(..4).unwrap_or(&self.key)
+    }
+}
+
+/// Name and version of a requirement that is nothing else.
+pub fn pinned(requirement: &str) -> Option<(String, &str)> {
+    let (name, version) = requirement.split_once("==")?;
+    let plain = |text: &str| !text.contains([' ', ';', '[', ',', '*', '=', '<', '>', '!', '~']);
+    (plain(name) && plain(version)).then(|| (normalized(name), version))
+}
+
+/// The one spelling of a package's name.
+pub fn normalized(name: &str) -> String {
+    let mut spelled = String::with_capacity(name.len());
+    for c in name.trim().chars() {
+        match c {
+            '-' | '_' | '.' if spelled.ends_with('-') => {}
+            '-' | '_' | '.' => spelled.push('-'),
+            c => spelled.push(c.to_ascii_lowercase()),
+        }
+    }
+    spelled
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image() -> ImageFacts {
+        let packages = [("Zope.Interface", "6.0"), ("six", "1.16.0")];
+        let packages = packages.map(|(name, version)| (name.into(), version.into())).to_vec();
+        ImageFacts { python: "3.11".into(), platform: "linux-x86_64 glibc 2.36".into(), packages }
+    }
+
+    fn plan(list: &[&str]) -> Option<Plan> {
+        let requirements = list.iter().map(|name| name.to_string()).collect();
+        Plan::new(&image(), &Packages { requirements, exact: true }, "index")
+    }
+
+    #[test]
+    fn what_the_image_has_at_the_same_version_is_not_installed() {
+        assert_eq!(plan(&["six==1.16.0", "zope-interface==6.0"]), None);
+        let left = plan(&["six==1.15.0", "numpy==1.26.4", "zope_interface==6.0", "six"]);
+        assert_eq!(left.expect("some").requirements, ["numpy==1.26.4", "six", "six==1.15.0"]);
+    }
+
+    #[test]
+    fn the_order_of_requirements_makes_no_other_environment_and_all_else_does() {
+        let key = |list: &[&str]| plan(list).expect("some").key;
+        let first = key(&["a==1", "b==2"]);
+        assert_eq!(first, key(&["b==2", "a==1", "a==1"]));
+        assert_eq!(first.len(), 32);
+        assert_ne!(first, key(&["a==1", "b==3"]));
+        let packages = Packages { requirements: vec!["a==1".into(), "b==2".into()], exact: true };
+        let other = |facts: ImageFacts, packages: &Packages, source: &str| {
+            Plan::new(&facts, packages, source).expect("some").key
+        };
+        assert_ne!(first, other(image(), &packages, "another index"));
+        assert_ne!(
+            first,
+            other(ImageFacts { python: "3.12".into(), ..image() }, &packages, "index")
+        );
+        assert_ne!(
+            first,
+            other(ImageFacts { platform: "musl".into(), ..image() }, &packages, "index")
+        );
+        assert_ne!(first, other(image(), &Packages { exact: false, ..packages.clone() }, "index"));
+    }
+
+    #[test]
+    fn only_a_name_with_one_version_is_pinned() {
+        assert_eq!(pinned("A_b.c==1.0"), Some(("a-b-c".into(), "1.0")));
+        for loose in
+            ["a", "a>=1", "a==1.*", "a==1,<2", "a[x]==1", "a==1 ; python_version < '3'", "a===1"]
+        {
+            assert_eq!(pinned(loose), None, "{loose}");
+        }
+    }
+}

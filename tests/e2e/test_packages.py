@@ -1,0 +1,209 @@
+"""Packages follow the client: what a function imports is on the host, at the client's version, built once."""
+
+import importlib
+import json
+import subprocess
+import sys
+import time
+
+import muster
+import pytest
+from harness import wheels
+from harness.service import Service
+from harness.small import small_map
+from harness.wait import until
+
+GREETER = """from e2e_words import WORD
+def greet(x):
+    return f'{{WORD}} {{x}} {}'
+"""
+WORDS = """WORD = 'hello'
+class Word:
+    def __init__(self, text):
+        self.text = text
+"""
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory):
+    """A folder of wheels: what hosts install from."""
+    folder = tmp_path_factory.mktemp("wheels")
+    folder.chmod(0o755)
+    for version in ("1.0", "2.0"):
+        wheels.wheel(
+            folder,
+            "e2e_greeter",
+            version,
+            {"e2e_greeter/__init__.py": GREETER.format(version)},
+            requires=["e2e-words>=1", "e2e-windows ; sys_platform == 'win32'"],
+        )
+    wheels.wheel(folder, "e2e_words", "1.5", {"e2e_words.py": WORDS})
+    wheels.wheel(folder, "e2e_old", "1.0", {"e2e_old.py": ""}, tag="cp27-none-any")
+    return folder
+
+
+@pytest.fixture
+def client(index, tmp_path, monkeypatch):
+    """This process has the packages installed, as a user's environment would."""
+    for name in ("e2e_greeter-1.0", "e2e_words-1.5"):
+        site = wheels.install(index / f"{name}-py3-none-any.whl", tmp_path)
+    monkeypatch.syspath_prepend(str(site))
+    yield site
+    for name in ("e2e_greeter", "e2e_words"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture(scope="module")
+def installing(index, tmp_path_factory):
+    """A service of one agent that installs from the folder."""
+    folder = tmp_path_factory.mktemp("installing")
+    with Service(folder / "service") as service:
+        agent = service.add_agent(
+            "--cpus", "0-1", "--ram", "4GiB", "--uv", wheels.uv(), "--package-index", "none",
+            "--package-folder", index, "--package-network", "none"
+        )  # fmt: skip
+        service.packages = agent.folder / f"{agent.name}-cache" / "packages"
+        yield service
+
+
+@pytest.fixture
+def host(installing, monkeypatch):
+    """The same, with the environment that leads the SDK to it."""
+    for variable, value in installing.environment.items():
+        monkeypatch.setenv(variable, value)
+    yield installing
+    installing.wait_idle()
+
+
+def environments(service):
+    """What the host has built."""
+    return {path.name for path in service.packages.glob("*") if path.name != "building"}
+
+
+def greet(x):
+    import e2e_greeter
+
+    return e2e_greeter.greet(x)
+
+
+def version_of(_):
+    from importlib.metadata import version
+
+    return version("e2e_greeter"), version("e2e_words")
+
+
+def test_a_function_finds_the_packages_of_its_client_at_the_same_versions(host, client):
+    assert small_map(greet, ["you", "all"]) == ["hello you 1.0", "hello all 1.0"]
+    built = environments(host)
+    assert built
+    greeter = importlib.import_module("e2e_greeter")
+    assert small_map(greeter.greet, ["me"]) == ["hello me 1.0"]
+    assert environments(host) == built
+
+
+def test_two_calls_that_need_the_same_wait_for_one_build_and_the_next_begins_as_fast_as_ever(host):
+    def builds():
+        return host.agents[0].log.read_text().count("environment built")
+
+    def f(x):
+        from e2e_words import WORD
+
+        return f"{WORD} {x}"
+
+    before, more = builds(), {"packages": ["e2e-words<2"], "func_ram": 0.25}
+    calls = [muster.remote_parallel_map(f, [n], background=True, **more) for n in range(3)]
+    assert [call.results(timeout=40) for call in calls] == [[f"hello {n}"] for n in range(3)]
+    assert builds() == before + 1
+
+    def quickest(packages):
+        times = []
+        for _ in range(5):
+            until("workers are warm", lambda: host.agents[0].status()["warm"] >= 2, 20)
+            begun = time.monotonic()
+            small_map(abs, [1], packages=packages)
+            times.append(time.monotonic() - begun)
+        return min(times)
+
+    assert quickest(more["packages"]) < quickest(None) + 0.02
+
+
+def test_packages_can_be_named_and_left_out(host, client, tmp_path):
+    assert small_map(version_of, [1], packages=["e2e-greeter==2.0"]) == [("2.0", "1.5")]
+    # Without a version it is the one installed here.
+    assert small_map(version_of, [1], packages=["e2e_greeter"]) == [("1.0", "1.5")]
+    listed = tmp_path / "requirements.txt"
+    listed.write_text("# what we need\ne2e-greeter == 2.0  # the new one\n-e .\n")
+    assert small_map(version_of, [1], packages=listed) == [("2.0", "1.5")]
+    with pytest.raises(ModuleNotFoundError, match="e2e_greeter"):
+        small_map(greet, [1], packages=None)
+
+
+def test_what_cannot_be_had_fails_the_call_at_once_with_its_name_and_leaves_nothing(host):
+    before, begun = environments(host), time.monotonic()
+    with pytest.raises(muster.PackageError, match="e2e-nowhere==1.*not found.*packages=") as error:
+        small_map(version_of, [1], packages=["e2e-nowhere==1", "e2e-words"])
+    assert error.value.code == "package_unavailable"
+    with pytest.raises(muster.PackageError, match="e2e-old==1.0 cannot be had") as error:
+        small_map(version_of, [1], packages=["e2e-old==1.0"])
+    assert error.value.code == "package_unavailable"
+    assert time.monotonic() - begun < 20
+    assert environments(host) == before
+    assert list((host.packages / "building").iterdir()) == []
+
+
+def test_a_host_without_an_installer_says_so(own_service, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+    own_service().add_agent("--cpus", "0")
+    with pytest.raises(muster.PackageError, match="no installer.*--uv") as error:
+        small_map(version_of, [1], packages=["e2e-words"])
+    assert error.value.code == "packages_failed"
+
+
+def test_what_is_installed_from_a_folder_travels_as_source(host, client, tmp_path):
+    source = tmp_path / "project"
+    source.mkdir()
+    info = client / "e2e_greeter-1.0.dist-info"
+    (info / "direct_url.json").write_text(json.dumps({"url": f"file://{source}", "dir_info": {}}))
+    (client / "e2e_greeter" / "__init__.py").write_text(
+        "from e2e_words import WORD\ndef greet(x):\n    return f'{WORD} {x} from source'\n"
+    )
+    assert small_map(greet, ["me"]) == ["hello me from source"]
+
+
+def test_inputs_bring_the_packages_of_their_types(host, client):
+    words = importlib.import_module("e2e_words")
+    assert small_map(lambda word: word.text, [words.Word("hi")]) == ["hi"]
+
+
+def test_what_is_being_installed_is_told(host):
+    more = {"packages": ["e2e-words>1.4"], "func_ram": 0.25, "background": True}
+    call = muster.remote_parallel_map(abs, [1], **more)
+    _, _, body = host.api.request("GET", f"/v1/calls/{call.id}/events", timeout=40)
+    events = [json.loads(line) for line in body.splitlines()]
+    told = {event["waiting"] for event in events if event["type"] == "progress"}
+    assert any("environment " in (why or "") for why in told), told
+
+
+def test_no_credential_of_the_index_reaches_a_container_of_a_call(own_service, index, tmp_path):
+    service = own_service()
+    secret = "e2e-secret-of-the-index"
+    agent = service.add_agent(
+        "--cpus", "0", "--uv", wheels.uv(), "--package-folder", index, "--package-network", "none",
+        "--package-index", f"http://me:{secret}@127.0.0.1:9/simple"
+    )  # fmt: skip
+
+    def look(_):
+        import os
+
+        return dict(os.environ)
+
+    assert secret not in repr(small_map(look, [1]))
+    with pytest.raises(muster.PackageError) as error:
+        small_map(look, [1], packages=["e2e-nowhere"])
+    assert error.value.code in ("packages_failed", "package_unavailable")
+    assert secret not in str(error.value)
+    inspected = subprocess.run(
+        ["docker", "inspect", *agent.containers()], capture_output=True, text=True, check=False
+    )
+    assert secret not in inspected.stdout
+    assert secret not in agent.log.read_text()
