@@ -24,6 +24,7 @@
 
 mod backoff;
 pub mod client;
+mod connect;
 mod dial;
 mod routes;
 mod status;
@@ -34,6 +35,7 @@ use std::time::Duration;
 use hyper_util::rt::TokioTimer;
 
 pub use client::{Client, ClientError};
+pub use connect::Connect;
 pub use dial::{Dial, DialError};
 
 use crate::call::Workers;
@@ -56,17 +58,17 @@ const PING_WITHIN: Duration = Duration::from_secs(110);
 
 /// Keeps this host linked to its gateway.
 #[derive(Debug)]
-pub struct Link<W> {
-    dial: Arc<Dial>,
+pub struct Link<W, D = Dial> {
+    dial: Arc<D>,
     board: Board,
     tasks: Tasks,
     calls: Tasks,
     workers: W,
 }
 
-impl<W: Workers> Link<W> {
+impl<W: Workers, D: Connect> Link<W, D> {
     /// A link that is not dialled yet. `tasks` are its own, `calls` those of running calls.
-    pub fn new(dial: Arc<Dial>, board: Board, workers: W, tasks: Tasks, calls: Tasks) -> Link<W> {
+    pub fn new(dial: Arc<D>, board: Board, workers: W, tasks: Tasks, calls: Tasks) -> Link<W, D> {
         Link { dial, board, tasks, calls, workers }
     }
 
@@ -112,7 +114,7 @@ impl<W: Workers> Link<W> {
     }
 
     /// Until the connection ends, whoever ends it.
-    async fn serve(&self, connection: hyper::upgrade::Upgraded) {
+    async fn serve(&self, connection: D::Io) {
         let routes = Arc::new(Routes {
             host: self.dial.host().to_string(),
             board: self.board.clone(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use muster_agent::capacity::Capacity;
 use muster_agent::container::Rooms;
-use muster_agent::link::{Dial, Link};
+use muster_agent::link::{Connect, Dial, Link};
 use muster_agent::status::Board;
 use muster_agent::tasks::Tasks;
 use muster_wire::message::Image;
@@ -36,6 +36,7 @@ pub struct HostConfig {
 /// A host that dials its gateway until it is dropped.
 #[derive(Debug)]
 pub struct Host {
+    board: Board,
     links: Tasks,
     calls: Tasks,
 }
@@ -43,15 +44,35 @@ pub struct Host {
 impl Host {
     /// Dials, and serves.
     pub fn start(url: &str, join: &str, name: &str, config: HostConfig, tally: &Tally) -> Host {
-        let board = Board::of(name, config.cores, config.ram_bytes, false);
+        Host::over(Dial::new(url, join, name), config, tally)
+    }
+
+    /// The same over any network.
+    pub fn over(dial: impl Connect, config: HostConfig, tally: &Tally) -> Host {
+        let board = Board::of(dial.host(), config.cores, config.ram_bytes, false);
         board.images(vec![Image { name: config.image.into(), python: Some(PYTHON.into()) }]);
         let rooms = Rooms::new(Capacity::new(0..config.cores, config.ram_bytes), board.clone());
         let workers = SimulatedWorkers { rooms, tally: tally.clone(), start: config.start };
         let (links, calls) = (Tasks::new(), Tasks::new());
-        let dial = Dial::new(url, join, name);
-        let link = Link::new(Arc::new(dial), board, workers, links.clone(), calls.clone());
+        let link =
+            Link::new(Arc::new(dial), board.clone(), workers, links.clone(), calls.clone());
         links.spawn_critical("link", link.run());
-        Host { links, calls }
+        Host { board, links, calls }
+    }
+
+    /// Has it take nothing new, as an agent that is stopping does.
+    pub fn drain(&self) {
+        self.board.drain();
+    }
+
+    /// How many workers calls have here.
+    pub fn workers(&self) -> u32 {
+        self.board.watch().borrow().workers
+    }
+
+    /// How many tasks its calls have.
+    pub fn call_tasks(&self) -> usize {
+        self.calls.len()
     }
 }
 
