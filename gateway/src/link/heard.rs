@@ -1,4 +1,6 @@
-//! A connection that notes whether anything came in on it.
+//! A connection that notes whether anything came in on it, and that can be broken from this side.
+//!
+//! hyper drives a connection in a task of its own, which outlives its handle while exchanges are open: only the connection's own end ends them.
 
 use std::io;
 use std::pin::Pin;
@@ -7,17 +9,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// Passes everything on; sets its flag whenever bytes were read.
 #[derive(Debug)]
 pub(super) struct Heard<Io> {
     io: Io,
     heard: Arc<AtomicBool>,
+    broken: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl<Io> Heard<Io> {
-    pub fn new(io: Io, heard: Arc<AtomicBool>) -> Heard<Io> {
-        Heard { io, heard }
+    /// Fails to read once `broken` is cancelled.
+    pub fn new(io: Io, heard: Arc<AtomicBool>, broken: CancellationToken) -> Heard<Io> {
+        Heard { io, heard, broken: Box::pin(broken.cancelled_owned()) }
     }
 }
 
@@ -31,6 +36,8 @@ impl<Io: AsyncRead + Unpin> AsyncRead for Heard<Io> {
         let read = Pin::new(&mut self.io).poll_read(context, buffer);
         if buffer.filled().len() > before {
             self.heard.store(true, Ordering::Relaxed);
+        } else if read.is_pending() && self.broken.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         read
     }

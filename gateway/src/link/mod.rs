@@ -21,6 +21,7 @@ use muster_wire::frame::{Decoder, Kind};
 use muster_wire::message::{HostStatus, from_json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 pub use exchange::{Exchange, Inbox, LinkEvent, News};
 
@@ -94,6 +95,9 @@ pub async fn run(
     tasks: Tasks,
 ) -> Result<(), LinkError> {
     let heard = Arc::new(AtomicBool::new(false));
+    // However this ends, the connection ends with it, and with the connection its exchanges.
+    let broken = CancellationToken::new();
+    let _breaks = broken.clone().drop_guard();
     let (mut requests, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(8 << 20)
@@ -103,7 +107,7 @@ pub async fn run(
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_WITHIN)
         .keep_alive_while_idle(true)
-        .handshake::<_, Body>(TokioIo::new(Heard::new(io, heard.clone())))
+        .handshake::<_, Body>(TokioIo::new(Heard::new(io, heard.clone(), broken)))
         .await
         .map_err(LinkError::Http)?;
     let state = watch::Sender::default();

@@ -54,9 +54,13 @@ fn a_silent_host_gets_nothing_new_and_within_a_minute_its_inputs_run_elsewhere()
         let next = cluster.call_of("somebody", 4, plan).await;
         let took = cluster.until("it is given up", |it| it.listed(0).is_none()).await + took;
         assert!(took <= seconds(58), "{took:?}");
+        let given_up = Instant::now();
         assert_eq!(cluster.host(0).expect("a host").call_tasks(), tasks, "only what was there");
         let told = reading.await.expect("no panic").expect("whole");
         assert_eq!(told.attempts.values().filter(|attempt| **attempt == 2).count(), 2);
+        // At once, beside the other call: two rounds of ten seconds at most.
+        let took = told.ended.expect("an end") - given_up;
+        assert!(took < seconds(22), "{took:?}");
         drop(checker::read(next, 4).await.expect("whole"));
     });
 }
@@ -190,5 +194,66 @@ fn an_agent_that_stops_finishes_what_it_holds() {
         assert!(took < seconds(10), "{took:?}");
         let told = reading.await.expect("no panic").expect("whole");
         assert!(told.attempts.values().all(|attempt| *attempt == 1), "nothing is run again");
+    });
+}
+
+#[test]
+fn a_user_with_one_call_soon_has_an_even_share_beside_one_with_many() {
+    simulate(async {
+        let cluster = Cluster::with_hosts(&[4, 4, 4]).await;
+        let plan = Plan { takes_us: 500_000, uneven: true, ..Plan::default() };
+        let mut many = Vec::new();
+        for _ in 0..20 {
+            many.push(cluster.call_of("many", 400, plan).await);
+        }
+        let workers =
+            |it: &Cluster| many.iter().map(|call| it.tally.of(call.id()).now).sum::<u64>();
+        cluster.until("the fleet is full", |it| workers(it) == 12).await;
+        let one = cluster.call_of("one", 400, plan).await;
+        let took = cluster.until("its share", |it| it.tally.of(one.id()).now == 6).await;
+        assert!(took < seconds(5), "{took:?}");
+        assert!(workers(&cluster) >= 5, "what it does not have is used");
+        for call in &many {
+            call.cancel();
+        }
+        drop(checker::read(one, 400).await.expect("whole"));
+    });
+}
+
+#[test]
+fn a_short_call_behind_a_long_one_of_the_same_user_starts_within_a_batch() {
+    simulate(async {
+        let cluster = Cluster::with_hosts(&[4]).await;
+        let long =
+            cluster.call_of("one", 100_000, Plan { takes_us: 1_000, ..Plan::default() }).await;
+        cluster.until("it has all slots", |it| it.tally.of(long.id()).now == 4).await;
+        let begun = Instant::now();
+        let short = cluster.call_of("one", 4, Plan { takes_us: 1_000, ..Plan::default() }).await;
+        let told = checker::read(short, 4).await.expect("whole");
+        let took = told.ended.expect("an end") - begun;
+        // A batch is 50 ms, and a simulated worker takes 80 ms to start.
+        assert!(took < Duration::from_millis(500), "{took:?}");
+        long.cancel();
+    });
+}
+
+#[test]
+fn a_call_whose_last_worker_went_to_another_user_says_that_it_is_paused_and_goes_on_later() {
+    simulate(async {
+        let cluster = Cluster::with_hosts(&[2]).await;
+        let plan = Plan { takes_us: 400_000, ..Plan::default() };
+        let mut readers = Vec::new();
+        for owner in ["many", "many", "one"] {
+            let call = cluster.call_of(owner, 60, plan).await;
+            cluster.until("it works", |it| it.tally.of(call.id()).now > 0).await;
+            readers.push(tokio::spawn(checker::read(call, 60)));
+        }
+        let mut paused = 0;
+        for reader in readers {
+            let told = reader.await.expect("no panic").expect("whole");
+            assert!(told.attempts.values().all(|attempt| *attempt == 1));
+            paused += usize::from(told.reasons.iter().any(|why| why.starts_with("paused: others")));
+        }
+        assert_eq!(paused, 1);
     });
 }

@@ -9,7 +9,7 @@
 //! **A scenario** ([`scenario`]) is made from a seed: hosts, calls, and faults at random moments. It ends in one checker ([`checker`]): every index that was accepted ends once, with the oracle's output; nothing that was not submitted comes; no worker of an ended call is left on any host.
 //! What the seed does not fix is the jitter of agents that dial again, and the order of hash tables.
 //!
-//! `MUSTER_SCENARIOS` says how many are tried (300; 50 without optimisation), `MUSTER_SEED` the first one's seed (at random, and printed).
+//! `MUSTER_SCENARIOS` says how many are tried (300; 50 without optimisation), `MUSTER_SEED` the first one's seed (at random, and printed), `MUSTER_LOG` what of both daemons' logs is shown.
 
 #![allow(clippy::disallowed_methods, reason = "tests end with their runtime")]
 
@@ -31,6 +31,9 @@ fn setting(name: &str) -> Option<u64> {
 fn every_accepted_input_ends_once_whatever_the_network_and_the_hosts_do() {
     let quick = if cfg!(debug_assertions) { 50 } else { 300 };
     let count = setting("MUSTER_SCENARIOS").unwrap_or(quick);
+    if let Ok(level) = std::env::var("MUSTER_LOG") {
+        tracing_subscriber::fmt().with_env_filter(level).with_writer(std::io::stderr).init();
+    }
     let first = setting("MUSTER_SEED").unwrap_or_else(|| u64::from(rand::random::<u32>()));
     println!("MUSTER_SEED={first}, {count} scenarios");
     let next = AtomicU64::new(first);
