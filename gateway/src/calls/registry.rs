@@ -291,7 +291,12 @@ impl Calls {
     ) {
         let config = &self.shared.config;
         let spec = &handle.shared.spec;
-        let need = Need { image: spec.image.clone(), cpu: spec.cpu, ram_bytes: spec.ram_bytes };
+        let need = Need {
+            owner: handle.shared.owner.clone(),
+            image: spec.image.clone(),
+            cpu: spec.cpu,
+            ram_bytes: spec.ram_bytes,
+        };
         let start = Start {
             commands,
             claim: self.shared.fleet.claim(number, need).await,

@@ -54,8 +54,7 @@ impl Host {
         let rooms = Rooms::new(Capacity::new(0..config.cores, config.ram_bytes), board.clone());
         let workers = SimulatedWorkers { rooms, tally: tally.clone(), start: config.start };
         let (links, calls) = (Tasks::new(), Tasks::new());
-        let link =
-            Link::new(Arc::new(dial), board.clone(), workers, links.clone(), calls.clone());
+        let link = Link::new(Arc::new(dial), board.clone(), workers, links.clone(), calls.clone());
         links.spawn_critical("link", link.run());
         Host { board, links, calls }
     }

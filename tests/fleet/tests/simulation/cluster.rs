@@ -7,10 +7,12 @@ use bytes::Bytes;
 use muster_fleet::host::{Host, HostConfig, IMAGE};
 use muster_fleet::plan::Plan;
 use muster_fleet::tally::Tally;
+use muster_gateway::blobs::{Blobs, BlobsConfig};
 use muster_gateway::calls::{
     AdmitError, CallHandle, CallOptions, Calls, CallsConfig, Created, LogConfig, NewCall,
 };
 use muster_gateway::fleet::{Fleet, HostRecord};
+use muster_gateway::store::durable::{Journal, MemoryCallStore};
 use muster_gateway::store::{MemoryStore, Spill};
 use muster_gateway::tasks::Tasks;
 use muster_wire::batch::Inputs;
@@ -29,6 +31,7 @@ pub struct Cluster {
     tasks: Tasks,
     hosts: BTreeMap<usize, (Host, Path)>,
     epochs: u64,
+    _folder: tempfile::TempDir,
 }
 
 /// Runs a simulation to its end, in simulated time.
@@ -49,7 +52,7 @@ impl Drop for Cluster {
 
 impl Cluster {
     /// Without hosts.
-    pub fn start() -> Cluster {
+    pub async fn start() -> Cluster {
         let tasks = Tasks::new();
         let fleet = Fleet::start(&tasks);
         let config = CallsConfig {
@@ -60,16 +63,22 @@ impl Cluster {
             keep_foreground: LONG,
             keep_foreground_calls: 1000,
             keep_background: LONG,
+            upload_grace: LONG,
         };
         let spill = Spill::new(MemoryStore::default(), 1 << 30);
-        let calls = Calls::start(config, fleet.clone(), spill, &tasks);
-        let (tally, hosts) = (Tally::default(), BTreeMap::new());
-        Cluster { fleet, calls, tally, tasks, hosts, epochs: 0 }
+        let journal = Journal::start(MemoryCallStore::default(), u64::MAX, &tasks);
+        let folder = tempfile::tempdir().expect("a folder");
+        let bounds = BlobsConfig { largest: 1 << 20, limit: 1 << 20, keep: LONG };
+        let blobs = Blobs::open(&folder.path().join("blobs"), bounds, &tasks).await;
+        let blobs = blobs.expect("a folder");
+        let calls = Calls::start(config, fleet.clone(), spill, journal, &blobs, &tasks).await;
+        let (calls, tally) = (calls.expect("starts"), Tally::default());
+        Cluster { fleet, calls, tally, tasks, hosts: BTreeMap::new(), epochs: 0, _folder: folder }
     }
 
     /// With hosts of so many cores, all connected.
     pub async fn with_hosts(cores: &[usize]) -> Cluster {
-        let mut cluster = Cluster::start();
+        let mut cluster = Cluster::start().await;
         for (host, cores) in cores.iter().enumerate() {
             cluster.boot(host, *cores);
         }
@@ -142,9 +151,10 @@ impl Cluster {
         });
         let new = NewCall {
             spec: serde_json::from_value(spec).expect("a SPEC"),
-            options: CallOptions { background: true, ..CallOptions::default() },
+            options: CallOptions::default(),
             key: None,
             owner: owner.to_owned(),
+            pin: None,
             function: Bytes::from(serde_json::to_vec(&plan).expect("plain data")),
         };
         let Created::New(call) = self.calls.create(new).await? else {
