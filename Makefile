@@ -1,7 +1,7 @@
 # Every target is one script with a name; there is no logic here. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build images demo up down test test-rust test-python e2e e2e-smoke bench bench-quick check deny fix fmt clean
+.PHONY: help setup build images demo up down test test-rust test-python e2e e2e-smoke torture bench bench-quick check deny fix fmt clean
 
 help: ## what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -38,6 +38,9 @@ e2e: ## the end to end tests alone
 
 e2e-smoke: ## the quickest of them that touch every part
 	@scripts/test.sh e2e-smoke
+
+torture: ## break hosts, processes and networks at random moments, for about an hour
+	@scripts/torture.sh
 
 bench: ## measure Muster beside its peers, write docs/performance.md (long; close other programs first)
 	@scripts/bench.sh

@@ -63,7 +63,7 @@ e2e_tests() {
     fi
     suite "$name" as_root env PYTHONDONTWRITEBYTECODE=1 MUSTER_BIN_DIR="$release_dir" \
         timeout --kill-after=60 "${MUSTER_SUITE_SECONDS:-1500}" \
-        "$venv/bin/python" -m pytest -p no:cacheprovider tests/e2e "$@"
+        "$venv/bin/python" -m pytest -p no:cacheprovider "$@"
 }
 
 prepare() {
@@ -118,8 +118,12 @@ for chosen in "$@"; do
     case $chosen in
         rust) rust_tests ;;
         python) python_tests ;;
-        e2e) e2e_tests e2e ;;
-        e2e-smoke) e2e_tests e2e-smoke -m smoke ;;
+        e2e)
+            e2e_tests e2e tests/e2e
+            # Each fault once; those that take minutes are for `make torture`.
+            e2e_tests torture-sample tests/torture -m "not long"
+            ;;
+        e2e-smoke) e2e_tests e2e-smoke tests/e2e -m smoke ;;
         *) die "usage: $0 [rust|python|e2e|e2e-smoke]..." ;;
     esac
 done

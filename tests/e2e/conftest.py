@@ -6,6 +6,7 @@ import sys
 import pytest
 from harness import Script, evidence
 from harness.docker import docker
+from harness.fixtures import own_service  # noqa: F401
 from harness.service import RUN, Service
 
 FAILED = pytest.StashKey[bool]()
@@ -58,22 +59,6 @@ def leftover(service):
     """The name of a container that carries the shared agent's label, and is nobody's."""
     assert service
     return LEFTOVER
-
-
-@pytest.fixture
-def own_service(tmp_path, monkeypatch):
-    """Starts services of the test's own: `own_service(gateway arguments...)`. Stopped and looked
-    after at its end."""
-    with contextlib.ExitStack() as stack:
-
-        def start(*gateway):
-            name = f"service-{len(list(tmp_path.iterdir()))}"
-            started = stack.enter_context(Service(tmp_path / name, gateway))
-            for variable, value in started.environment.items():
-                monkeypatch.setenv(variable, value)
-            return started
-
-        yield start
 
 
 @pytest.fixture

@@ -49,6 +49,8 @@ class Agent:
         self.state = Path(tempfile.mkdtemp(prefix="mt-", dir="/run"))
         self.log = folder / f"{name}.log"
         self.arguments = arguments
+        # Another way to the gateway than everybody's.
+        self.join = None
         self.daemon = None
         self.ended = False
 
@@ -61,7 +63,7 @@ class Agent:
         self.daemon = Daemon(
             [
                 programs() / "muster-agent",
-                "--join-file", self.service.join_file,
+                "--join-file", self.join or self.service.join_file,
                 "--runner-dir", runner_folder(),
                 "--state-dir", self.state,
                 "--cache-dir", self.folder / f"{self.name}-cache",
@@ -194,10 +196,11 @@ class Service:
                 self.gateway.check()
             return None
 
-    def add_agent(self, *arguments, warm=0):
-        """Starts one more agent and waits until it can work."""
+    def add_agent(self, *arguments, warm=0, join=None):
+        """Starts one more agent and waits until it can work. `join`: another join file."""
         name = f"e2e-{RUN}-{secrets.token_hex(2)}"
         agent = Agent(self, name, self.folder, arguments)
+        agent.join = join
         self.agents.append(agent)
         agent.start()
         agent.wait_ready(warm)
