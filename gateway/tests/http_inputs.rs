@@ -41,3 +41,35 @@ async fn inputs_sent_while_the_first_request_still_arrives_wait_for_it() {
     let events = answer.events().await;
     assert_eq!(events.last().expect("an end")["done"], 2);
 }
+
+#[tokio::test]
+async fn skipped_inputs_count_as_done_and_are_not_run() {
+    let (gateway, _agent) = Gateway::with_host(echo).await;
+    let skip = |first: u64, count: u64| {
+        let body = [first.to_le_bytes(), count.to_le_bytes()].concat();
+        Frame::new(Kind::Skip, body)
+    };
+    let spec = json!({"entry": "f", "kind": "source"}).to_string();
+    let frames = |background: bool| {
+        let spec = match background {
+            true => spec.replace('}', ",\"background\":true}"),
+            false => spec.clone(),
+        };
+        vec![
+            Frame::new(Kind::Spec, spec),
+            Frame::new(Kind::Function, "def f(x): return x"),
+            skip(0, 2),
+            Inputs::from_items(2, 0, &[b"2", b"3"]).to_frame(),
+            skip(3, 3),
+            Frame::of_u64(Kind::InputsEnd, 6),
+        ]
+    };
+    let mut answer = gateway.client().post("/v1/calls").frames(&frames(false)).send().await;
+    let events = answer.events().await;
+    let indexes: Vec<_> = events.iter().filter_map(|event| event["index"].as_u64()).collect();
+    assert_eq!(indexes, [2, 3]);
+    let end = events.last().expect("an end");
+    assert_eq!((&end["state"], &end["done"]), (&json!("succeeded"), &json!(6)));
+    let mut refused = gateway.client().post("/v1/calls").frames(&frames(true)).send().await;
+    assert_eq!(refused.problem().await, "bad_frame", "a background call runs all its inputs");
+}

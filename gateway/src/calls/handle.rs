@@ -83,6 +83,7 @@ impl Shared {
 pub(super) enum Command {
     /// Inputs will come, with this hash: how many of them, from the first on, are there already.
     Offer(std::ops::Range<u64>, Digest, oneshot::Sender<Result<u64, PushError>>),
+    Skip(std::ops::Range<u64>, oneshot::Sender<Result<u64, PushError>>),
     Push(Inputs, oneshot::Sender<Result<u64, PushError>>),
     End(Option<u64>, oneshot::Sender<Result<u64, PushError>>),
     Count(oneshot::Sender<Result<u64, PushError>>),
@@ -141,6 +142,14 @@ impl CallHandle {
             }
         }
         self.ask(|reply| Command::Push(inputs, reply)).await
+    }
+
+    /// Counts inputs as done whose outputs the client has.
+    pub async fn skip(&self, first: u64, count: u64) -> Result<u64, PushError> {
+        if self.shared.kept.is_some() {
+            return Err(PushError::Background);
+        }
+        self.ask(|reply| Command::Skip(first..first + count, reply)).await
     }
 
     /// Index of the next input.

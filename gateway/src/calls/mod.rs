@@ -179,6 +179,9 @@ pub enum PushError {
         /// Index of the first.
         first: u64,
     },
+    /// A background call skips none.
+    #[error("inputs of a background call cannot be skipped")]
+    Background,
     /// They cannot be kept.
     #[error("no space left to keep inputs")]
     NoSpace,

@@ -132,7 +132,7 @@ pub(super) async fn run(start: Start) {
                     drop(owner);
                     return saver.suspend().await;
                 }
-                None => { owner.stop(CallState::Cancelled, None); Ok(()) }
+                None => { owner.stop_with_gateway(); Ok(()) }
             },
             () = shared.cancel.cancelled() => { owner.stop(CallState::Cancelled, None); Ok(()) }
             saved = step(&mut saver) => saved,
@@ -209,6 +209,16 @@ impl Owner {
         }
     }
 
+    /// The client may submit what has no output to the next gateway.
+    fn stop_with_gateway(&mut self) {
+        let error = CallError {
+            code: "stopping".to_owned(),
+            message: "the gateway stopped".to_owned(),
+            action: "submit what has no output again, to the next gateway".to_owned(),
+        };
+        self.stop(CallState::Cancelled, Some(EndError::Call(error)));
+    }
+
     fn give_up_upload(&mut self) {
         let error = CallError {
             code: "upload_stopped".to_owned(),
@@ -224,6 +234,11 @@ impl Owner {
             Command::Offer(range, digest, reply) => {
                 let _ = reply.send(self.offer(&range, digest));
                 return Ok(());
+            }
+            Command::Skip(range, reply) => {
+                let count = range.end - range.start;
+                let known = self.machine.known(range.start, count);
+                (known.map(|known| self.machine.skip(count - known)), reply)
             }
             Command::Push(mut inputs, reply) => {
                 let known = self.machine.known(inputs.first, inputs.len() as u64);

@@ -177,6 +177,7 @@ impl Arriving {
 fn follow(next: u64, piece: &Piece) -> Result<u64, Problem> {
     let (found, then) = match piece {
         Piece::Inputs(inputs) => (inputs.first, inputs.end()),
+        Piece::Skip(first, count) => (*first, first + count),
         Piece::End(total) => (*total, next),
     };
     match found > next {

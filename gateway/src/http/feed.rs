@@ -18,6 +18,8 @@ const DRAIN: Duration = Duration::from_secs(30);
 pub enum Piece {
     /// Some of them.
     Inputs(Inputs),
+    /// Inputs from this index on, so many, have their outputs.
+    Skip(u64, u64),
     /// There are this many in all.
     End(u64),
 }
@@ -32,10 +34,20 @@ impl Piece {
                 Ok(Piece::Inputs(inputs.at_attempt(0)))
             }
             Kind::InputsEnd => frame.joined().as_u64().map(Piece::End).map_err(bad_frame),
+            Kind::Skip => match frame.joined().as_two_u64().map_err(bad_frame)? {
+                (first, count) if first.checked_add(count).is_some() => {
+                    Ok(Piece::Skip(first, count))
+                }
+                _ => Err(Problem::new(
+                    Code::BadFrame,
+                    "A SKIP frame has indexes past 2^64.",
+                    "Skip inputs that there are.",
+                )),
+            },
             other => Err(Problem::new(
                 Code::BadFrame,
                 format!("A {other:?} frame has no place among inputs."),
-                "Send INPUTS frames, and INPUTS_END after the last.",
+                "Send INPUTS and SKIP frames, and INPUTS_END after the last.",
             )),
         }
     }
@@ -44,6 +56,7 @@ impl Piece {
     pub async fn give(self, call: &CallHandle) -> Result<u64, PushError> {
         match self {
             Piece::Inputs(inputs) => call.push(inputs).await,
+            Piece::Skip(first, count) => call.skip(first, count).await,
             Piece::End(total) => call.end_inputs(Some(total)).await,
         }
     }
@@ -92,7 +105,12 @@ mod tests {
         assert_eq!(Piece::of_frame(inputs.to_frame()).expect("inputs"), Piece::Inputs(inputs));
         let end = Frame::of_u64(Kind::InputsEnd, 5);
         assert_eq!(Piece::of_frame(end).expect("an end"), Piece::End(5));
+        let mut two = [0; 16];
+        (two[0], two[8]) = (3, 2);
+        let skip = Frame::new(Kind::Skip, Bytes::copy_from_slice(&two));
+        assert_eq!(Piece::of_frame(skip).expect("a skip"), Piece::Skip(3, 2));
         for frame in [
+            Frame::new(Kind::Skip, Bytes::from_static(&[0xff; 16])),
             Frame::new(Kind::Outputs, Bytes::new()),
             Frame::new(Kind::Inputs, Bytes::new()),
             Frame::new(Kind::InputsEnd, Bytes::from_static(b"1")),

@@ -344,6 +344,11 @@ impl From<PushError> for Problem {
                 format!("A batch of as many inputs from {first} on came before, with other bytes."),
                 "Send the same inputs again, or create another call under another key.",
             ),
+            PushError::Background => Problem::new(
+                Code::BadFrame,
+                "A SKIP frame came for a background call, which runs all its inputs.",
+                "Send its inputs; those that are there already are not run twice.",
+            ),
             PushError::NoSpace => Problem::disk_full(),
             PushError::Stopping => Problem::stopping(),
         }

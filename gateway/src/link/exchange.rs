@@ -161,7 +161,7 @@ impl HostLink {
 fn read(frame: Frame<Pieces>) -> Result<Option<LinkEvent>, muster_wire::WireError> {
     Ok(Some(match frame.kind {
         Kind::Demand => {
-            let (inputs, bytes) = frame.joined().as_demand()?;
+            let (inputs, bytes) = frame.joined().as_two_u64()?;
             LinkEvent::Demand(inputs, bytes)
         }
         Kind::WorkerStatus => LinkEvent::Workers(from_json("WORKER_STATUS", &frame.body.joined())?),

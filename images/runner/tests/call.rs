@@ -150,7 +150,7 @@ impl Call {
                     assert!(!self.outputs.contains_key(&print.index), "a late print");
                     self.prints.entry(print.index).or_default().extend_from_slice(&print.bytes);
                 }
-                Kind::Demand => self.demand = frame.as_demand().unwrap(),
+                Kind::Demand => self.demand = frame.as_two_u64().unwrap(),
                 Kind::WorkerStatus => {
                     self.status.push(from_json("WORKER_STATUS", &frame.body).unwrap());
                 }

@@ -61,7 +61,7 @@ class FakeCall:
         self.inputs = 0
         self.total: int | None = None
         self.waiting: list[tuple[int, bytes]] = []
-        self.done = self.failed = self.running = 0
+        self.done = self.failed = self.running = self.skipped = 0
         self.state = "running"
         self.progress: dict[str, Any] | None = None
         self.progress_number = 0
@@ -82,6 +82,13 @@ class FakeCall:
             self.waiting += [(first + at, bytes(item)) for at, item in enumerate(items)]
             self.inputs += len(items)
             self.changed.notify_all()
+
+    def skip(self, first: int, count: int) -> None:
+        with self.changed:
+            assert first == self.inputs, "a gap in the inputs"
+            self.inputs += count
+            self.done += count
+            self.skipped += count
 
     def close(self, total: int) -> None:
         with self.changed:
@@ -220,6 +227,7 @@ class Gateway:
         self.calls: dict[str, FakeCall] = {}
         self.keys: dict[str, FakeCall] = {}
         self.connections = 0
+        self.created = 0
         self.lock = threading.Lock()
         gateway = self
 
@@ -246,6 +254,19 @@ class Gateway:
             call.end("cancelled", None)
         self.server.shutdown()
         self.server.server_close()
+
+    def restart(self, end: bool = False) -> FakeCall:
+        """Forget the only call, as a gateway does that is started anew; with `end` it says before that it stops."""
+        with self.lock:
+            call = self.call
+            self.calls.clear()
+            self.keys.clear()
+        if end:
+            call.end("cancelled", {"code": "stopping", "message": "it stops", "action": ""})
+        with call.changed:
+            call.state = "lost"
+            call.changed.notify_all()
+        return call
 
     def until(self, what: str, condition: Any, seconds: float = 10.0) -> None:
         """Wait for a condition with a deadline."""
@@ -344,11 +365,16 @@ class _Handler(BaseHTTPRequestHandler):
                 decoder.push(body)
                 frames = list(decoder)
                 spec = json.loads(frames[0][2])
-                call = FakeCall(fake, len(fake.calls) + 1, spec, frames[1][2])
+                fake.created += 1
+                call = FakeCall(fake, fake.created, spec, frames[1][2])
                 fake.calls[call.id] = fake.keys[key] = call
         if fresh:
             call.start()
             self.take(call, frames[2:])
+        elif call.spec.get("background") and call.total is None:
+            decoder = _wire.Decoder()
+            decoder.push(body)
+            self.take(call, list(decoder)[2:])
         if call.spec.get("background"):
             return self.answer(201, call.record(), call)
         return self.stream(call, 0)
@@ -365,8 +391,11 @@ class _Handler(BaseHTTPRequestHandler):
         for kind, _seq, content in frames:
             if kind == _wire.INPUTS:
                 first, _attempt, items = _wire.decode_inputs(content)
-                if first >= call.inputs:
-                    call.add(first, items)
+                if first + len(items) > call.inputs:
+                    known = call.inputs - first
+                    call.add(call.inputs, items[known:])
+            elif kind == _wire.SKIP:
+                call.skip(*struct.unpack("<QQ", content))
             else:
                 call.close(struct.unpack("<Q", content)[0])
 

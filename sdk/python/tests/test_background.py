@@ -177,3 +177,38 @@ def test_calls_and_hosts_are_listed(gateway):
     (status,) = muster.calls()
     assert (status.id, status.name) == (call.id, "the name")
     assert muster.hosts() == [{"host": "fake-host"}]
+
+
+def test_under_its_key_a_call_is_made_once_and_its_upload_goes_on_where_it_stopped(gateway):
+    class Stopped(Exception):
+        pass
+
+    def inputs(stop):
+        for index in range(20):
+            if index == 10 and stop:
+                gateway.until("ten are there", lambda: gateway.calls and gateway.call.inputs == 10)
+                raise Stopped
+            yield index
+
+    with pytest.raises(Stopped):
+        start(abs, inputs(stop=True), key="nightly")
+    assert (gateway.call.state, gateway.call.total) == ("running", None), "it waits"
+    call = start(abs, inputs(stop=False), key="nightly")
+    assert call.id == gateway.call.id
+    assert call.results() == list(range(20))
+    assert start(abs, inputs(stop=False), key="nightly") == call
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        ({"key": 7, "background": True}, TypeError),
+        ({"key": "", "background": True}, ValueError),
+        ({"key": "k\u00e4se", "background": True}, ValueError),
+        ({"key": "k"}, ValueError),
+    ],
+)
+def test_a_key_that_cannot_be_one_is_refused(gateway, options, kind):
+    with pytest.raises(kind, match="key"):
+        remote_parallel_map(abs, [1], **options)
+    assert not gateway.requests

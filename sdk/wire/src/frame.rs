@@ -28,6 +28,8 @@ pub enum Kind {
     Print = 6,
     /// JSON: an event of a call that is neither output nor print.
     Event = 7,
+    /// Inputs whose outputs the client has.
+    Skip = 8,
     /// How many workers a call may have on this host.
     Workers = 16,
     /// How much the agent is willing to have received.
@@ -60,6 +62,7 @@ impl Kind {
             5 => Outputs,
             6 => Print,
             7 => Event,
+            8 => Skip,
             16 => Workers,
             17 => Demand,
             18 => WorkerStatus,
@@ -157,10 +160,10 @@ impl Frame {
         Ok(u64::from_le_bytes(bytes))
     }
 
-    /// The body as DEMAND: (inputs, bytes).
-    pub fn as_demand(&self) -> Result<(u64, u64), WireError> {
+    /// The body as two numbers: DEMAND (inputs, bytes) and SKIP (first, count).
+    pub fn as_two_u64(&self) -> Result<(u64, u64), WireError> {
         if self.body.len() != 16 {
-            return Err(crate::malformed("DEMAND", "the body is not 16 bytes"));
+            return Err(crate::malformed("DEMAND or SKIP", "the body is not 16 bytes"));
         }
         let mut body = &self.body[..];
         Ok((body.get_u64_le(), body.get_u64_le()))

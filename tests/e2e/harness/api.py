@@ -45,6 +45,19 @@ class Api:
     def call(self, call_id):
         return self.get(f"/v1/calls/{call_id}")
 
+    def events(self, call_id, upto):
+        """The events of a call up to the one with this number, or to its end; no progress."""
+        request = urllib.request.Request(f"{self.url}/v1/calls/{call_id}/events")
+        request.add_header("Authorization", f"Bearer {self.token}")
+        found = []
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            for event in map(json.loads, answer):
+                if event["type"] != "progress":
+                    found.append(event)
+                if event["seq"] >= upto:
+                    break
+        return found
+
     def create(self, **fields):
         """Creates a call from JSON in the background; its record."""
         body = json.dumps({"background": True, **fields}).encode()

@@ -158,13 +158,18 @@ class Service:
 
     def start(self):
         KNOWN.append(self)
-        self.state.mkdir(parents=True)
+        self.state.mkdir(parents=True, exist_ok=True)
         return self._start_gateway("127.0.0.1:0")
 
     def restart_gateway(self, listen):
         """Stops the gateway and starts it again at the address it had."""
         self._stop_gateway()
         self._start_gateway(listen)
+
+    def crash_gateway(self):
+        """Ends the gateway with SIGKILL and starts it again at the address it had."""
+        self.gateway.kill()
+        self._start_gateway(self.url.removeprefix("http://"))
 
     def _start_gateway(self, listen):
         before = self._written()

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from . import _http
 from ._config import Endpoint
-from ._errors import ApiError, AuthError, CallNotFound, ImageError, NoHosts
+from ._errors import ApiError, AuthError, CallNotFound, ImageError, NoHosts, TransportError
 from ._http import Body, Buffer
 
 FRAMES = "application/vnd.muster.frames"
@@ -80,6 +80,17 @@ def listing(endpoint: Endpoint, what: str) -> list[dict[str, Any]]:
     answer = json.loads(_whole(endpoint, "GET", f"/v1/{what}"))
     items = answer.get(what, []) if isinstance(answer, dict) else answer
     return list(items)
+
+
+def read_object(answer: Body) -> dict[str, Any]:
+    """The JSON object that an answer holds; its connection is kept for the next request."""
+    try:
+        found = json.loads(answer.read_all(_http.REQUEST_SECONDS) or b"{}")
+    except (OSError, ValueError) as error:
+        answer.connection.close()
+        raise TransportError(f"the gateway's answer broke off: {error}") from error
+    answer.connection.release()
+    return found if isinstance(found, dict) else {}
 
 
 def checked(answer: Body) -> Body:

@@ -176,6 +176,7 @@ def remote_parallel_map(
     retries: int = 0,
     return_exceptions: bool = False,
     name: Optional[str] = None,
+    key: Optional[str] = None,
     results: Results = "any",
     url: Optional[str] = None,
     token: Optional[str] = None,
@@ -213,6 +214,8 @@ def remote_parallel_map(
         retries: how often an input that raised, died or timed out is tried again.
         return_exceptions: put exceptions in the outputs' places instead of stopping at the first.
         name: what the call is called in lists; the function's name by default.
+        key: with `background=True`, a name of yours for this one call: asked for again with the same key, function
+            and inputs, from any process, it is the same call, and an upload that was broken off goes on.
         results: "safe" where what runs in the containers is not trusted: outputs are plain data, arrays, tables and
             instances of classes that this program sent along; any other is an `Opaque`. The default unpickles
             outputs like any pickle, which runs what the container put there.
@@ -245,6 +248,7 @@ def remote_parallel_map(
         retries=retries,
         return_exceptions=return_exceptions,
         name=name,
+        key=key,
         results=results,
         url=url,
         token=token,

@@ -2,31 +2,49 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from . import _api, _http
 from ._config import Endpoint
 from ._errors import ApiError, TransportError
 from ._http import Body, Buffer
+from ._stream import LOST_SECONDS
 
 _TRIES = 4
 _PAUSE_SECONDS = 0.2
+_LAST_PAUSE_SECONDS = 3.0
+_PASSING = (408, 429, 502, 503, 504)
 
 
 class Opening:
     """The first request of one call; sent again under the same key as often as it takes, so that one call is made."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, key: str | None = None) -> None:
         self.call_id: str | None = None
         self._endpoint = endpoint
-        self._key = uuid.uuid4().hex
+        self._key = key or uuid.uuid4().hex
         self._body: Sequence[Buffer] | None = None
         self._thread: int | None = None
         self._answered = threading.Event()
+
+    def again(self, body: Sequence[Buffer], stopped: Callable[[], bool]) -> Body:
+        """Create the call anew, under the same key, with a gateway that may only be starting, and have no hosts yet."""
+        give_up = time.monotonic() + LOST_SECONDS
+        pause = _PAUSE_SECONDS
+        while True:
+            try:
+                return self.create(body)
+            except (TransportError, ApiError) as error:
+                passing = not isinstance(error, ApiError) or error.status in _PASSING
+                if not passing or stopped() or time.monotonic() > give_up:
+                    raise
+            time.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(pause * 2, _LAST_PAUSE_SECONDS)
 
     def create(self, body: Sequence[Buffer]) -> Body:
         """Create the call; the answer's head has come. `ApiError` or `TransportError`."""
@@ -72,11 +90,7 @@ class Opening:
                 ):
                     raise
             except ApiError as error:
-                if (
-                    not left
-                    or error.status not in (408, 429, 502, 503, 504)
-                    or error.code == "no_hosts"
-                ):
+                if not left or error.status not in _PASSING or error.code == "no_hosts":
                     raise
             time.sleep(_PAUSE_SECONDS * (_TRIES - left))
         raise AssertionError("the last try returns or raises")

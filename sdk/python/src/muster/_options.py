@@ -8,7 +8,7 @@ import numbers
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NamedTuple, Union
+from typing import Any, Literal, NamedTuple, Optional, Union
 
 from ._errors import UsageTypeError, UsageValueError
 
@@ -16,6 +16,7 @@ Env = Union[Mapping[str, str], Iterable[str], None]
 Results = Literal["any", "safe"]
 
 _MAX_NAME = 200
+_MAX_KEY = 128
 
 
 class Options(NamedTuple):
@@ -25,6 +26,8 @@ class Options(NamedTuple):
     return_exceptions: bool
     ordered: bool
     results: Results
+    key: Optional[str] = None
+    """What the user calls this one call, so that it can be submitted again."""
 
     def frame_body(self, more_inputs: bool) -> bytes:
         """The body of SPEC."""
@@ -47,6 +50,7 @@ def options(
     retries: Any,
     return_exceptions: bool,
     name: Any,
+    key: Any,
     results: Any,
 ) -> Options:
     """The options of one call; `UsageTypeError` or `UsageValueError` names the argument that is wrong."""
@@ -80,7 +84,13 @@ def options(
         spec["retries"] = retries
     if background:
         spec["background"] = True
-    return Options(spec, bool(return_exceptions), bool(ordered), checked_results(results))
+    return Options(
+        spec,
+        bool(return_exceptions),
+        bool(ordered),
+        checked_results(results),
+        _key(key, background),
+    )
 
 
 def checked_results(results: Any) -> Results:
@@ -88,6 +98,20 @@ def checked_results(results: Any) -> Results:
     if results not in ("any", "safe"):
         raise UsageValueError(f"results must be 'any' or 'safe', not {results!r}")
     return results  # type: ignore[no-any-return]
+
+
+def _key(key: Any, background: bool) -> Optional[str]:
+    if key is None:
+        return None
+    if not isinstance(key, str):
+        raise UsageTypeError(f"key must be a str, not {_kind(key)}")
+    if not background:
+        raise UsageValueError("key is for background calls: add background=True, or leave it out")
+    if not 0 < len(key) <= _MAX_KEY or not (key.isascii() and key.isprintable()):
+        raise UsageValueError(
+            f"key must be 1 to {_MAX_KEY} printable ASCII characters, not {key!r}"
+        )
+    return key
 
 
 def _positive(what: str, value: Any, unit: str) -> float:

@@ -32,6 +32,7 @@ class More(TypedDict, total=False):
     retries: int
     return_exceptions: bool
     name: Optional[str]
+    key: Optional[str]
     results: Results
     url: Optional[str]
     token: Optional[str]

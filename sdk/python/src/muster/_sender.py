@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 
@@ -9,15 +10,18 @@ from . import _api, _wire
 from ._config import Endpoint
 from ._errors import ApiError, TransportError
 from ._http import REQUEST_SECONDS, Buffer, Connection
-from ._upload import Queue
+from ._kept import Kept
+from ._upload import REQUEST_BYTES, Queue
 
 # How long to try to get one request through.
 LOST_SECONDS = 60.0
+# How many small frames go into one request.
+_FRAMES = 1000
 _FIRST_PAUSE_SECONDS = 0.1
 _LAST_PAUSE_SECONDS = 3.0
 
-# The call needs no more inputs; its events say why.
-_OVER = ("call_ended", "inputs_closed")
+# The call needs no more inputs, or there is no such call any more; who reads its events learns why.
+_OVER = ("call_ended", "inputs_closed", "unknown_call")
 
 
 class Sender:
@@ -26,26 +30,53 @@ class Sender:
     Inputs are numbered, and the gateway ignores those it has: so a request whose answer was lost is sent again.
     """
 
-    def __init__(self, endpoint: Endpoint, call_id: str, queue: Queue) -> None:
+    def __init__(self, endpoint: Endpoint, call_id: str, queue: Queue, known: int = 0) -> None:
+        """The gateway has the first `known` inputs: what lies wholly among them is not sent."""
+        self._known = known
         self._endpoint = endpoint
         self._call_id = call_id
         self._queue = queue
         self._stopped = threading.Event()
         self._connection: Connection | None = None
 
-    def run(self) -> None:
-        """Send to the end. `ApiError` if the gateway refuses, `TransportError` if it is lost."""
+    def run(self, again: bool = False) -> None:
+        """Send to the end, with `again` from the first input on: those that were sent before and have no output.
+
+        `ApiError` if the gateway refuses, `TransportError` if it is lost.
+        """
+        kept = self._queue.kept
         try:
+            if again and kept is not None and not self._send_again(kept):
+                return
             while self._queue.wait():
+                if kept is not None:
+                    kept.wait(lambda: self._stopped.is_set() or self._queue.stopped)
                 first, runs, last = self._queue.take()
-                body: list[Buffer] = _wire.inputs_parts(first, runs) if runs else []
+                end = first + sum(run.number for run in runs)
+                body: list[Buffer] = _wire.inputs_parts(first, runs) if end > self._known else []
                 if last:
                     body.append(_wire.number_frame(_wire.INPUTS_END, self._queue.count))
-                if not self._append(body) or last:
+                if (body and not self._append(body)) or last:
                     break
         finally:
             if self._connection is not None:
                 self._connection.close()
+
+    def _send_again(self, kept: Kept) -> bool:
+        """Send what was sent to a gateway that is gone; False if the call takes no more."""
+        body: list[Buffer] = []
+        size = 0
+        for first, count, runs in kept.missing():
+            body += _wire.inputs_parts(first, runs) if runs else [_wire.skip_frame(first, count)]
+            size += sum(run.size for run in runs)
+            if size >= REQUEST_BYTES or len(body) >= _FRAMES:
+                if not self._append(body):
+                    return False
+                body, size = [], 0
+        closed = self._queue.closed and kept.count == self._queue.count
+        if closed:
+            body.append(_wire.number_frame(_wire.INPUTS_END, kept.count))
+        return (not body or self._append(body)) and not closed
 
     def stop(self) -> None:
         """Make `run` return soon; from any thread."""
@@ -70,7 +101,6 @@ class Sender:
             except (OSError, TransportError, ApiError) as error:
                 self._connection = None
                 if self._stopped.is_set() or (isinstance(error, ApiError) and error.code in _OVER):
-                    self._queue.stop()
                     return False
                 passing = (
                     not isinstance(error, ApiError)
@@ -81,6 +111,6 @@ class Sender:
                     raise
                 # A slow answer is no loss: the time counts from the first failure in a row.
                 give_up = max(give_up, time.monotonic() + pause)
-                self._stopped.wait(pause)
+                self._stopped.wait(pause * random.uniform(0.5, 1.0))
                 pause = min(pause * 2, _LAST_PAUSE_SECONDS)
         return False

@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from typing import Any, Protocol
 from . import _api, _wire
 from ._config import Endpoint
 from ._display import Display
+from ._errors import CallNotFound
 from ._http import Body, Buffer
 from ._opening import Opening
 from ._options import Options
@@ -75,8 +77,13 @@ class Session:
         self._lock = threading.Lock()
         self._claimed = False
         self._cancelled = False
-        self._opening = Opening(endpoint)
+        self._opening = Opening(endpoint, options.key)
         self._sender: Sender | None = None
+        # Set while no thread sends; so a call that is submitted again has one sender.
+        self._sending = threading.Event()
+        self._sending.set()
+        # The gateway is gone, or going, and the call with it.
+        self._lost = False
         self._stream: Stream | None = None
         self._reader: int | None = None
         self._read_to_end = threading.Event()
@@ -110,6 +117,7 @@ class Session:
     def run(self, inputs: Inputs) -> bool:
         """See the call to its end, iterating in this thread. False if there were no inputs, and so no call."""
         begun = time.monotonic()
+        self.queue.kept = inputs.kept()
         if inputs.plain:
             if not inputs.pump(self.queue, lambda: self._large(begun)):
                 self._claimed = True
@@ -131,6 +139,7 @@ class Session:
         """Create the call and go on in other threads. False if there were no inputs, and so no call."""
         self._claimed = True
         begun = time.monotonic()
+        self.queue.kept = inputs.kept()
         if (
             inputs.plain
             and inputs.pump(self.queue, lambda: self._large(begun))
@@ -169,7 +178,10 @@ class Session:
             if self.finished.is_set() or self._reason is not None:
                 return
             self._reason = reason
-        self.cancel()
+        if self.options.key is None:
+            self.cancel()
+        else:  # it can be submitted again, and goes on where it was
+            self._stop_threads()
         if self._reader is not None and self._reader != threading.get_ident():
             self._read_to_end.wait(_READER_SECONDS)
         self._finish()
@@ -245,11 +257,13 @@ class Session:
     def _opened(self, answer: Body) -> None:
         call_id = self.call_id or ""
         self._loader = Loader(self._endpoint, call_id, self._function, self.options.results)
+        known = 0
         if self.options.spec.get("background"):
-            answer.connection.release()
+            # A call that was begun under this key before has inputs already.
+            known = int(_api.read_object(answer).get("inputs") or 0)
         else:
             self._stream = Stream(self._endpoint, call_id, self, answer)
-        self._sender = Sender(self._endpoint, call_id, self.queue)
+        self._sender = Sender(self._endpoint, call_id, self.queue, known)
         if self._cancelled:  # by another thread, just before the request went out
             self._stop_threads()
             with contextlib.suppress(Exception):
@@ -266,10 +280,15 @@ class Session:
         if not whole:
             self._send()
 
-    def _send(self) -> None:
-        if self._sender is not None:
-            self._sender.run()
+    def _send(self, again: bool = False) -> None:
+        self._sending.clear()
+        try:
+            if self._sender is not None:
+                self._sender.run(again)
+        finally:
+            self._sending.set()
         if self.options.spec.get("background"):
+            self.queue.stop()
             self._finish()
 
     def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> None:
@@ -289,11 +308,11 @@ class Session:
 
     def _read(self) -> None:
         self._reader = threading.get_ident()
-        stream = self._stream
-        if stream is None:
-            raise AssertionError("a call is read after it is opened")
         try:
-            ended = stream.run()
+            ended = self._run_stream()
+            while self._lost and not self._cancelled:
+                self._submit_again()
+                ended = self._run_stream()
         finally:
             try:
                 self.display.close()
@@ -304,7 +323,39 @@ class Session:
         self._stop_threads()
         self._finish()
 
+    def _run_stream(self) -> bool:
+        """Read to the end, or until the call is lost with its gateway."""
+        stream = self._stream
+        if stream is None:
+            raise AssertionError("a call is read after it is opened")
+        self._lost = False
+        try:
+            return stream.run()
+        except CallNotFound:
+            # The gateway was started anew, or has forgotten the call.
+            self._lost = True
+            return False
+
+    def _submit_again(self) -> None:
+        """Give the gateway that is there now what has no output yet; a sender of its own sends it."""
+        lost, before = self.call_id, self._sender
+        if before is not None:
+            before.stop()
+        self._sending.wait()
+        print(
+            f"muster: call {lost} was lost with its gateway; submitting again what has no output",
+            file=sys.stderr,
+        )
+        body: list[Buffer] = [
+            _wire.frame(_wire.SPEC, self.options.frame_body(more_inputs=True)),
+            _wire.frame(_wire.FUNCTION, self._function),
+        ]
+        self._opened(self._opening.again(body, lambda: self._cancelled))
+        self._in_thread(self._send, True)
+
     def outputs(self, first: int, attempt: int, outputs: Outputs) -> None:
+        if self.queue.kept is not None:
+            self.queue.kept.done(first, len(outputs))
         self.display.ended(first, len(outputs))
         self._arrived.append((first, attempt, outputs))
 
@@ -315,6 +366,8 @@ class Session:
         kind = event.get("type")
         if kind == "progress":
             self.display.progress(event)
+        elif kind == "end" and (event.get("error") or {}).get("code") == "stopping":
+            self._lost = True
         elif kind == "end":
             self._end = event
             self.queue.stop()

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Union
 
 from . import _numbers, _payload
+from ._kept import Kept
 from ._stream import NOTICE_SECONDS
 from ._unpack import spreadable
 from ._wire import Run, run_of
@@ -57,6 +58,7 @@ class Queue:
         self._horizon = sys.maxsize
         self.closed = False
         self.stopped = False
+        self.kept: Kept | None = None
 
     @property
     def waiting_bytes(self) -> int:
@@ -150,6 +152,8 @@ class Queue:
             self._taken_bytes += size
             self._taken_count += count
             self._changed.notify_all()
+        if self.kept is not None:
+            self.kept.sent(first, runs)
         return first, runs, closed and not self._entries
 
 
@@ -158,6 +162,7 @@ class Inputs:
 
     def __init__(self, iterable: Iterable[Any], unpack: bool = False) -> None:
         self.plain = type(iterable) in _PLAIN
+        self._iterable, self._unpack = iterable, unpack
         self.known_empty = self.plain and not iterable
         self._iterator: Iterator[Any] = iter(iterable)
         if unpack:
@@ -174,6 +179,13 @@ class Inputs:
                 return False
         queue.close()
         return True
+
+    def kept(self) -> Kept:
+        """Where to keep what has no output yet."""
+        return Kept(self._anew if self.plain else None)
+
+    def _anew(self) -> Iterator[Run]:
+        return Inputs(self._iterable, self._unpack)._runs()
 
     def _runs(self) -> Iterator[Run]:
         """Inputs of a plain container: many scalars at once."""

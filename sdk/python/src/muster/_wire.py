@@ -20,6 +20,7 @@ INPUTS_END = 4
 OUTPUTS = 5
 PRINT = 6
 EVENT = 7
+SKIP = 8
 WORKERS = 16
 DEMAND = 17
 WORKER_STATUS = 18
@@ -53,7 +54,7 @@ Buffer = Union[bytes, bytearray, memoryview]
 Item = Union[bytes, memoryview]
 
 _KINDS = frozenset(
-    (SPEC, FUNCTION, INPUTS, INPUTS_END, OUTPUTS, PRINT, EVENT)
+    (SPEC, FUNCTION, INPUTS, INPUTS_END, OUTPUTS, PRINT, EVENT, SKIP)
     + (WORKERS, DEMAND, WORKER_STATUS, HOST_STATUS)
     + (HELLO, START, EXIT, SIGNAL, RESULTS)
 )
@@ -90,6 +91,11 @@ def frame(kind: int, body: Buffer, seq: int = 0) -> bytes:
 def number_frame(kind: int, number: int) -> bytes:
     """A frame whose body is one `u64` (INPUTS_END)."""
     return frame(kind, struct.pack("<Q", number))
+
+
+def skip_frame(first: int, count: int) -> bytes:
+    """The SKIP frame of the inputs `first .. first + count`."""
+    return frame(SKIP, struct.pack("<QQ", first, count))
 
 
 class Reused:
@@ -230,6 +236,16 @@ def run_of(items: Sequence[Buffer]) -> Run:
     lengths = list(map(len, items))
     joined = items[0] if len(items) == 1 else b"".join(items)
     return Run(len(lengths), struct.pack(f"<{len(lengths)}I", *lengths), joined)
+
+
+def part_of_run(run: Run, start: int, stop: int) -> Run:
+    """The inputs `start .. stop` of a run, counted from its first."""
+    if (start, stop) == (0, run.number):
+        return run
+    lengths = struct.unpack(f"<{run.number}I", run.lengths)
+    begin, size = sum(lengths[:start]), sum(lengths[start:stop])
+    items = memoryview(run.items)[begin : begin + size]
+    return Run(stop - start, run.lengths[4 * start : 4 * stop], items)
 
 
 def inputs_frame(first: int, items: Sequence[Buffer], attempt: int = 0) -> bytes:

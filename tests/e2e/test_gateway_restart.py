@@ -1,0 +1,86 @@
+"""The gateway is killed and started again: foreground calls end whole and right, and of background
+calls nothing is lost that was acknowledged or shown."""
+
+import hashlib
+import random
+import threading
+import time
+
+import muster
+import pytest
+from harness import small_map, until
+
+
+def digest(x):
+    return hashlib.sha256(str(x).encode()).hexdigest()
+
+
+def slow_digest(x):
+    import hashlib
+    import time
+
+    print("input", x)
+    time.sleep(0.05)
+    return hashlib.sha256(str(x).encode()).hexdigest()
+
+
+@pytest.fixture
+def fleet(own_service):
+    service = own_service()
+    service.add_agent("--cpus", "0-1", "--ram", "2GiB", "--warm", "0")
+    return service
+
+
+@pytest.mark.parametrize("kind", [list, iter], ids=["a container", "an iterator"])
+def test_a_generator_of_a_foreground_call_gives_each_output_once(fleet, capfd, kind):
+    expected = sorted(map(digest, range(60)))
+    outputs = small_map(slow_digest, kind(range(60)), generator=True)
+    found = [next(outputs) for _ in range(10)]
+    fleet.crash_gateway()
+    found += outputs
+    assert sorted(found) == expected
+    assert capfd.readouterr().err.count("submitting again") == 1
+
+
+def test_a_gateway_that_is_asked_to_stop_hands_its_foreground_calls_to_the_next(fleet):
+    outputs = small_map(slow_digest, range(200), generator=True)
+    found = [next(outputs) for _ in range(10)]
+    fleet.restart_gateway(fleet.url.removeprefix("http://"))
+    assert sorted([*found, *outputs]) == sorted(map(digest, range(200)))
+
+
+def test_a_background_call_loses_nothing_that_was_shown_however_often_the_gateway_dies(fleet):
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    rng = random.Random(seed)
+    call = small_map(slow_digest, range(150), background=True, key=f"restart-{seed}")
+    shown = []
+    for _ in range(3):
+        until("it goes on", lambda: call.status().done > len(shown) // 3, 60)
+        time.sleep(rng.uniform(0, 0.5))
+        seq = fleet.api.call(call.id)["seq"]
+        shown = fleet.api.events(call.id, seq)
+        fleet.crash_gateway()
+        assert fleet.api.events(call.id, seq) == shown
+    again = small_map(slow_digest, range(150), background=True, key=f"restart-{seed}")
+    assert again == call
+    assert call.results(timeout=120) == list(map(digest, range(150)))
+    indexes = [index for index, _ in call.results(as_completed=True)]
+    assert sorted(indexes) == list(range(150))
+    assert "input 149" in call.logs()
+    fleet.crash_gateway()
+    assert muster.Call(call.id).results() == list(map(digest, range(150)))
+
+
+def test_an_upload_goes_on_while_the_gateway_is_started_again(fleet):
+    crashed = threading.Event()
+
+    def inputs():
+        yield from range(1000)
+        fleet.crash_gateway()
+        crashed.set()
+        yield from range(1000, 2000)
+
+    call = small_map(lambda x: x + 1, inputs(), background=True)
+    assert crashed.is_set()
+    assert call.results(timeout=60) == list(range(1, 2001))
