@@ -39,7 +39,7 @@ pub struct Flags {
     /// JSON file {"url", "token"} of the gateway, as the gateway writes it; instead of --gateway and --token
     #[arg(long, env = "MUSTER_AGENT_JOIN_FILE")]
     pub join_file: Option<PathBuf>,
-    /// Address of the gateway, http://HOST:PORT
+    /// Address of the gateway, https://HOST:PORT or http://HOST:PORT
     #[arg(long, env = "MUSTER_AGENT_GATEWAY")]
     pub gateway: Option<String>,
     /// Join token of the gateway
@@ -350,9 +350,10 @@ fn join(flags: &Flags, wrong: &mut Vec<String>) -> (String, String) {
         wrong.push("--token: give the gateway's join token, or --join-file".into());
         String::new()
     });
-    let host = gateway.parse::<http::Uri>().ok().filter(|uri| uri.scheme_str() == Some("http"));
+    let speaks = |uri: &http::Uri| matches!(uri.scheme_str(), Some("http" | "https"));
+    let host = gateway.parse::<http::Uri>().ok().filter(speaks);
     if host.and_then(|uri| uri.authority().cloned()).is_none() {
-        wrong.push(format!("--gateway: {gateway:?} is not http://HOST:PORT"));
+        wrong.push(format!("--gateway: {gateway:?} is not http://HOST:PORT or https://HOST:PORT"));
     }
     (gateway.trim_end_matches('/').to_string(), token)
 }

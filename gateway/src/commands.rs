@@ -7,7 +7,8 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::audit;
-use crate::auth::{DEFAULT_OWNER, Entry, NewToken, Scope, Tokens, TokensError};
+use crate::auth::{DEFAULT_OWNER, Entry, NewToken, Scope, Tokens, TokensError, token};
+use crate::service_files::{self, Access};
 
 /// The first word of each command.
 pub const NAMES: &[&str] = &["token"];
@@ -106,7 +107,9 @@ impl TokenCommand {
                 let new = NewToken { owner, name, scopes, life: expires_in, ..NewToken::default() };
                 let (token, entry) = state.tokens()?.create(new, crate::unix_s())?;
                 written_down(&state.state_dir, "token_created", &entry.id)?;
-                Ok(format!("{token}\n"))
+                let service = state.service();
+                let pin = service.as_ref().and_then(|found| token::pin(&found.token));
+                Ok(format!("{}\n", token::with_pin(&token, pin)))
             }
             TokenCommand::List { state } => Ok(table(&state.tokens()?.list())),
             TokenCommand::Revoke { state, id } => {
@@ -125,6 +128,11 @@ impl State {
             return Err(CommandError::NoState(self.state_dir.clone()));
         }
         Ok(Tokens::open(&self.state_dir)?.0)
+    }
+
+    /// Where the gateway was when it started last, with its pin.
+    fn service(&self) -> Option<Access> {
+        service_files::read(&self.state_dir.join(service_files::SERVICE))
     }
 }
 

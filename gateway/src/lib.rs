@@ -1,14 +1,16 @@
 //! The Muster gateway: HTTP front door, calls, placement, and the links to hosts.
 //!
-//! Read in this order: [`calls`] (what a call is and how it runs), [`fleet`] (where workers go), [`link`] (the way to a host), [`store`] (what does not stay in memory), [`blobs`] (large data that clients and hosts share), [`http`] (the front door), [`auth`] (who may do what), [`audit`] (who did what).
+//! Read in this order: [`calls`] (what a call is and how it runs), [`fleet`] (where workers go), [`link`] (the way to a host), [`store`] (what does not stay in memory), [`blobs`] (large data that clients and hosts share), [`http`] (the front door), [`auth`] (who may do what), [`tls`] (who is at the other end), [`audit`] (who did what).
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests end with their runtime"))]
 
+pub mod address;
 pub mod audit;
 pub mod auth;
 pub mod blobs;
 pub mod calls;
 pub mod commands;
+pub mod files;
 pub mod fleet;
 pub mod http;
 pub mod images;
@@ -17,6 +19,7 @@ pub mod service_files;
 pub mod settings;
 pub mod store;
 pub mod tasks;
+pub mod tls;
 
 /// Seconds since 1970.
 pub fn unix_s() -> u64 {

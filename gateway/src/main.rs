@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Parser;
 use metrics_exporter_prometheus::PrometheusBuilder;
+use muster_gateway::address;
 use muster_gateway::audit::{Audit, AuditConfig};
 use muster_gateway::auth::Tokens;
 use muster_gateway::blobs::Blobs;
@@ -20,6 +21,7 @@ use muster_gateway::settings::Settings;
 use muster_gateway::store::durable::{Journal, SqliteStore};
 use muster_gateway::store::{DirStore, Spill};
 use muster_gateway::tasks::Tasks;
+use muster_gateway::tls::Tls;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -123,7 +125,10 @@ async fn run(settings: Settings) -> anyhow::Result<Exit> {
     let listener = TcpListener::bind(settings.listen)
         .await
         .with_context(|| format!("could not listen on {}", settings.listen))?;
-    let url = format!("http://{}", listener.local_addr().context("no address to listen on")?);
+    let listen = listener.local_addr().context("no address to listen on")?;
+    let tls = settings.tls().map(|config| Tls::open(folder, listen, config)).transpose()?;
+    let url = address::url(tls.is_some(), listen, settings.advertise.as_deref());
+    let pin = tls.as_ref().and_then(Tls::pin).map(str::to_owned);
 
     let tasks = Tasks::new();
     let audit = Audit::start(folder, AuditConfig::default(), &tasks)
@@ -146,15 +151,19 @@ async fn run(settings: Settings) -> anyhow::Result<Exit> {
         fleet,
         tokens,
         audit,
+        tls: tls.clone(),
         ready: is_ready,
         tasks: tasks.clone(),
         metrics,
     };
-    let config = ServerConfig { grace: settings.stop_grace, ..ServerConfig::default() };
+    if let Some(tls) = &tls {
+        tasks.spawn_critical("certificate", tls.clone().renew(tasks.clone()));
+    }
+    let config = ServerConfig { tls, grace: settings.stop_grace, ..ServerConfig::default() };
     tasks.spawn_critical("http", http::serve(listener, http::router(front), tasks.clone(), config));
 
-    for name in
-        service_files::write(folder, &url, first).context("could not write the service files")?
+    for name in service_files::write(folder, &url, pin.as_deref(), first)
+        .context("could not write the service files")?
     {
         tracing::warn!(
             name,

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use crate::address::without_port;
 use crate::blobs::BlobsConfig;
 use crate::calls::{CallsConfig, LogConfig};
+use crate::tls::TlsConfig;
 
 /// The Muster gateway: takes calls over HTTP and spreads them over the hosts that dial it.
 #[derive(Debug, Parser)]
@@ -17,13 +19,33 @@ use crate::calls::{CallsConfig, LogConfig};
     after_help = "Commands on the gateway's machine: muster-gateway token create|list|revoke --state-dir DIR (each has --help)."
 )]
 pub struct Settings {
-    /// Where to listen, `address:port`; port 0 takes a free one. Addresses that are not loopback need --insecure-listen until TLS is set up in front.
+    /// Where to listen, `address:port`; port 0 takes a free one. On an address that others can reach the gateway speaks TLS.
     #[arg(long, env = "MUSTER_GATEWAY_LISTEN", default_value = "127.0.0.1:8470")]
     pub listen: SocketAddr,
 
     /// Listen without TLS on an address that others can reach.
     #[arg(long, env = "MUSTER_GATEWAY_INSECURE_LISTEN")]
     pub insecure_listen: bool,
+
+    /// Speak TLS on loopback too.
+    #[arg(long, env = "MUSTER_GATEWAY_TLS")]
+    pub tls: bool,
+
+    /// PEM file with the gateway's certificate and those above it, instead of one that it makes; read again every ten minutes.
+    #[arg(long, env = "MUSTER_GATEWAY_TLS_CERT", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// PEM file with the key of --tls-cert.
+    #[arg(long, env = "MUSTER_GATEWAY_TLS_KEY", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Name or address, with a port if it is another, by which clients and hosts reach the gateway: in service.json, join strings and the certificate it makes. Default: where it listens.
+    #[arg(long, env = "MUSTER_GATEWAY_ADVERTISE")]
+    pub advertise: Option<String>,
+
+    /// A further name or address for the certificate that the gateway makes; may be given several times.
+    #[arg(long, env = "MUSTER_GATEWAY_TLS_NAME", value_delimiter = ',')]
+    pub tls_name: Vec<String>,
 
     /// Folder for tokens, the files that clients and agents find the gateway by, background calls, shared data, and spilled data.
     #[arg(long, env = "MUSTER_GATEWAY_STATE_DIR")]
@@ -102,11 +124,8 @@ impl Settings {
     /// What is wrong with the settings together, if anything.
     pub fn mistakes(&self) -> Vec<String> {
         let mut mistakes = Vec::new();
-        if !self.listen.ip().is_loopback() && !self.insecure_listen {
-            mistakes.push(format!(
-                "--listen {} can be reached by others without TLS; put TLS in front and listen on loopback, or add --insecure-listen",
-                self.listen
-            ));
+        if self.insecure_listen && (self.tls || self.tls_cert.is_some()) {
+            mistakes.push("--insecure-listen turns TLS off, and --tls or --tls-cert turns it on; give one of them".to_owned());
         }
         if self.max_calls == 0 {
             mistakes.push("--max-calls 0 would refuse every call; give at least 1".to_owned());
@@ -117,6 +136,19 @@ impl Settings {
     /// The bounds of shared data.
     pub fn blobs(&self) -> BlobsConfig {
         BlobsConfig { largest: self.blob_limit, limit: self.blobs_limit, keep: self.keep_blobs }
+    }
+
+    /// TLS, where the gateway is to speak it.
+    pub fn tls(&self) -> Option<TlsConfig> {
+        let wanted = self.tls || self.tls_cert.is_some() || !self.listen.ip().is_loopback();
+        if self.insecure_listen || !wanted {
+            return None;
+        }
+        let advertised = self.advertise.as_deref().map(|named| without_port(named).to_owned());
+        Some(TlsConfig {
+            own: self.tls_cert.clone().zip(self.tls_key.clone()),
+            names: self.tls_name.iter().cloned().chain(advertised).collect(),
+        })
     }
 
     /// Memory that all calls share.
@@ -174,14 +206,25 @@ mod tests {
         assert!(bytes("MiB").is_err());
     }
 
+    fn parsed(args: &[&str]) -> Settings {
+        let args = ["gateway", "--state-dir", "/x"].iter().chain(args).copied();
+        Settings::try_parse_from(args).expect("parses")
+    }
+
     #[test]
-    fn an_address_others_can_reach_is_refused_without_the_flag() {
-        let parse = |args: &[&str]| {
-            let args = ["gateway", "--state-dir", "/x"].iter().chain(args).copied();
-            Settings::try_parse_from(args).expect("parses").mistakes()
-        };
-        assert!(parse(&[]).is_empty());
-        assert_eq!(parse(&["--listen", "0.0.0.0:1"]).len(), 1);
-        assert!(parse(&["--listen", "0.0.0.0:1", "--insecure-listen"]).is_empty());
+    fn an_address_others_can_reach_speaks_tls_unless_a_flag_says_otherwise() {
+        assert!(parsed(&[]).tls().is_none());
+        assert!(parsed(&["--tls"]).tls().is_some());
+        assert!(parsed(&["--listen", "[::1]:1"]).tls().is_none());
+        assert!(parsed(&["--listen", "0.0.0.0:1"]).tls().is_some());
+        assert!(parsed(&["--listen", "0.0.0.0:1", "--insecure-listen"]).tls().is_none());
+        let named = parsed(&["--tls", "--advertise", "box:1", "--tls-name", "a,b"]).tls();
+        assert_eq!(named.expect("TLS").names, ["a", "b", "box"]);
+    }
+
+    #[test]
+    fn tls_on_and_off_at_once_is_a_mistake() {
+        assert!(parsed(&["--insecure-listen"]).mistakes().is_empty());
+        assert_eq!(parsed(&["--insecure-listen", "--tls"]).mistakes().len(), 1);
     }
 }

@@ -189,7 +189,7 @@ def test_wrong_settings_are_all_reported_with_exit_code_64(tmp_path):
         assert b"--ram" in agent.stderr
         assert b"--cpus" in agent.stderr
     with Script(
-        [programs() / "muster-gateway", "--listen", "0.0.0.0:0", "--state-dir", tmp_path],
+        [programs() / "muster-gateway", "--insecure-listen", "--tls", "--state-dir", tmp_path],
         cwd=tmp_path,
     ) as it:
         assert it.end(10) == 64

@@ -1,5 +1,6 @@
 //! Dialling: one HTTP/1.1 request that turns the connection over to us.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,7 +9,10 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use muster_wire::AGENT_PROTOCOL;
-use tokio::net::TcpStream;
+use rustls::ClientConfig;
+
+use super::socket::{Connection, connect};
+use super::tls;
 
 /// For the name, the connection and the answer together.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -64,6 +68,7 @@ pub enum DialError {
 pub struct Dial {
     gateway: String,
     token: String,
+    tls: Arc<ClientConfig>,
     host: String,
     epoch: u64,
 }
@@ -77,9 +82,12 @@ impl std::fmt::Debug for Dial {
 impl Dial {
     /// With an epoch of its own, so that the gateway can tell this start of the agent from any other.
     pub fn new(gateway: &str, token: &str, host: &str) -> Dial {
+        let (token, pin) = split_pin(token);
+        let tls = tls::config(pin, None).expect("the defaults of rustls fit its own provider");
         Dial {
             gateway: gateway.to_owned(),
             token: token.to_owned(),
+            tls: Arc::new(tls),
             host: host.to_owned(),
             // Numbers in JSON are exact up to 53 bits.
             epoch: rand::random::<u64>() >> 11,
@@ -102,16 +110,9 @@ impl Dial {
     }
 
     /// A connection to the gateway, on which nothing was said yet.
-    pub(super) async fn open(&self) -> Result<TcpStream, DialError> {
-        let authority = self.authority()?;
-        let at = if authority.rsplit(']').next().is_some_and(|rest| rest.contains(':')) {
-            authority
-        } else {
-            format!("{authority}:80")
-        };
-        let stream = TcpStream::connect(&at).await.map_err(DialError::Unreachable)?;
-        stream.set_nodelay(true).map_err(DialError::Unreachable)?;
-        Ok(stream)
+    pub(super) async fn open(&self) -> Result<Connection, DialError> {
+        let gateway = self.gateway.parse().map_err(http::Error::from)?;
+        connect(&gateway, &self.tls).await.map_err(DialError::Unreachable)
     }
 
     /// What every request of this host to its gateway carries: whom it asks, and who asks.
@@ -177,6 +178,14 @@ impl Dial {
             .body(Empty::new())?;
         self.introduce(request.headers_mut())?;
         Ok(request)
+    }
+}
+
+/// The part of a token that is sent, and the pin that may follow it.
+fn split_pin(token: &str) -> (&str, Option<&str>) {
+    match token.match_indices('_').nth(2) {
+        Some((at, _)) => (&token[..at], Some(&token[at + 1..])),
+        None => (token, None),
     }
 }
 

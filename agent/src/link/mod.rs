@@ -20,14 +20,16 @@
 //! the link is lost, so that a host that is cut off ends its containers by itself. A stream is reset: the body
 //! errs and the response's receiver is gone, which `call::serve` takes as a cancel.
 //!
-//! Not here: what a call is ([`crate::call`]); TLS, which comes with its own issue.
+//! Not here: what a call is ([`crate::call`]).
 
 mod backoff;
 pub mod client;
 mod connect;
 mod dial;
 mod routes;
+mod socket;
 mod status;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,12 +2,12 @@
 //! the same file.
 
 use std::fs::{self, File};
-use std::io::Write;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::TokensError;
 use super::entry::Entry;
+use crate::files;
 
 const FILE: &str = "tokens.json";
 const LOCK: &str = "tokens.lock";
@@ -60,20 +60,9 @@ impl TokenFile {
         let mut entries = self.read()?.unwrap_or_default();
         entries.retain(|entry| !entry.is_history(now_unix_s));
         let done = change(&mut entries)?;
-        self.write(&entries).map_err(failed)?;
+        let mut text = serde_json::to_vec_pretty(&entries).expect("entries have string keys");
+        text.push(b'\n');
+        files::replace(&self.path, &text).map_err(failed)?;
         Ok((done, entries, self.version()))
-    }
-
-    /// A crash must not leave half a file that locks everybody out.
-    fn write(&self, entries: &[Entry]) -> std::io::Result<()> {
-        let part = self.path.with_extension("json.part");
-        let mut file =
-            File::options().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
-        file.write_all(&serde_json::to_vec_pretty(entries)?)?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        fs::rename(&part, &self.path)?;
-        // The name is as durable as the bytes, or a revoked token could come back with a power cut.
-        File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()
     }
 }

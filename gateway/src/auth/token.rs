@@ -56,6 +56,11 @@ pub fn with_pin(text: &str, pin: Option<&str>) -> String {
     }
 }
 
+/// The pin of a token, if it has one.
+pub fn pin(text: &str) -> Option<&str> {
+    parse(text).and_then(|(_, bare)| text[bare.len()..].strip_prefix('_'))
+}
+
 /// SHA-256 in hex.
 pub fn hash(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
@@ -77,6 +82,7 @@ mod tests {
         assert_eq!(parse(&made.text), Some((made.id.as_str(), made.text.as_str())));
         assert_eq!(parse(&pinned), Some((made.id.as_str(), made.text.as_str())));
         assert_eq!(with_pin(&pinned, None), made.text);
+        assert_eq!((pin(&pinned), pin(&made.text)), (Some("a".repeat(64).as_str()), None));
         assert_eq!(parse(&format!("{pinned}_")), None);
         assert_eq!(parse(&format!("{}_short", made.text)), None);
     }

@@ -22,7 +22,7 @@
 //! **Failures.** Before the answer begins: a problem. After: the stream ends with `end` whenever the call does; a body of
 //! inputs that makes no sense cancels its call; one that breaks off leaves it, as its client may come back.
 //!
-//! **Not here.** What calls and hosts are, TLS, the dashboard.
+//! **Not here.** What calls and hosts are, TLS itself, the dashboard.
 
 mod accept;
 mod blobs;
@@ -73,6 +73,7 @@ use crate::blobs::Blobs;
 use crate::calls::Calls;
 use crate::fleet::{Drain, Fleet};
 use crate::tasks::Tasks;
+use crate::tls::Tls;
 
 pub use self::server::{Peer, ServerConfig, serve};
 pub use self::tokens::{is_name as is_owner, time as rfc3339};
@@ -90,6 +91,8 @@ pub struct Front {
     pub tokens: Tokens,
     /// Who did what.
     pub audit: Audit,
+    /// How connections are kept secret, if they are.
+    pub tls: Option<Tls>,
     /// Whether the gateway takes work.
     pub ready: watch::Receiver<bool>,
     /// Where tasks start.
@@ -179,6 +182,7 @@ async fn act(
         Action::Ready => health::ready(*front.ready.borrow()),
         Action::Metrics => Ok(health::metrics(&front.metrics)),
         Action::Openapi => Ok(health::openapi()),
+        Action::ReadCa => health::ca(front.tls.as_ref()),
         Action::CreateCall => create::create(front, who, request).await,
         Action::ListCalls => records::list(front, &who, &request),
         Action::ReadCall => Ok(records::read(&records::find(front, &who, id)?)),

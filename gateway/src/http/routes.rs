@@ -25,6 +25,7 @@ pub enum Action {
     Ready,
     Metrics,
     Openapi,
+    ReadCa,
     CreateCall,
     ListCalls,
     ReadCall,
@@ -94,6 +95,7 @@ pub static ROUTES: &[Route] = &[
     route(Method::DELETE, "/v1/tokens/{id}",         ADMIN,         Action::RevokeToken),
     route(Method::GET,    "/healthz",                Access::Open,  Action::Health),
     route(Method::GET,    "/readyz",                 Access::Open,  Action::Ready),
+    route(Method::GET,    "/v1/ca.pem",              Access::Open,  Action::ReadCa),
     route(Method::GET,    "/metrics",                METRICS,       Action::Metrics),
     route(Method::GET,    "/openapi.json",           Access::Token, Action::Openapi),
 ];

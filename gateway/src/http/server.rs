@@ -1,4 +1,4 @@
-//! Connections: accepted up to a limit, served as HTTP/1.1 or HTTP/2, and ended in an orderly way.
+//! Connections: accepted up to a limit, plain or over TLS, served as HTTP/1.1 or HTTP/2, and ended in an orderly way.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -16,15 +16,18 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
 
 use super::guard::MAX_HEADERS;
 use super::limits::{self, Counts};
 use super::pace::{Pace, PaceConfig, PacedBody, Watched};
 use super::problem::{Code, Problem};
 use crate::tasks::Tasks;
+use crate::tls::{HostKey, Tls};
 
 /// Limits of the listener.
 #[derive(Debug, Clone)]
@@ -41,6 +44,8 @@ pub struct ServerConfig {
     pub stall_timeout: Duration,
     /// How long answers may go on once the gateway stops.
     pub grace: Duration,
+    /// Speaks TLS; without it connections are plain.
+    pub tls: Option<Tls>,
 }
 
 impl Default for ServerConfig {
@@ -52,6 +57,7 @@ impl Default for ServerConfig {
             idle_timeout: Duration::from_secs(60),
             stall_timeout: Duration::from_secs(60),
             grace: Duration::from_secs(30),
+            tls: None,
         }
     }
 }
@@ -61,6 +67,8 @@ impl Default for ServerConfig {
 pub struct Peer {
     /// Where from.
     pub address: SocketAddr,
+    /// The host whose certificate it showed.
+    pub host: Option<Arc<HostKey>>,
 }
 
 const STREAMS: u32 = 128;
@@ -97,7 +105,7 @@ pub async fn serve(listener: TcpListener, router: Router, tasks: Tasks, config: 
         {
             tracing::debug!(error = crate::chain(&error), "stalled answers are not seen");
         }
-        let peer = Peer { address };
+        let peer = Peer { address, host: None };
         let crowded = limits::counted(address.ip()).map(|address| addresses.take(&address));
         let router = match crowded {
             Some(None) => Router::new().fallback(too_many_connections),
@@ -143,16 +151,54 @@ async fn connection<H>(
     tasks: Tasks,
     config: ServerConfig,
 ) {
-    // Hyper waits for ever for the first byte, whatever its timeouts say.
-    let mut first = [0];
-    let spoke = tokio::select! {
+    let opened = tokio::select! {
         biased;
         () = tasks.stopping() => return,
-        spoke = timeout(config.header_timeout, stream.peek(&mut first)) => spoke,
+        opened = timeout(config.header_timeout, open(stream, config.tls.as_ref())) => opened,
     };
-    if !matches!(spoke, Ok(Ok(1))) {
-        return;
+    match opened {
+        Ok(Some(Opened::Plain(stream))) => talk(stream, peer, router, tasks, config).await,
+        Ok(Some(Opened::Secret(stream, host))) => {
+            let peer = Peer { host: host.map(Arc::new), ..peer };
+            talk(stream, peer, router, tasks, config).await;
+        }
+        _ => {}
     }
+    drop(held);
+}
+
+/// A connection whose first byte of a request is there.
+enum Opened {
+    Plain(TcpStream),
+    Secret(Box<TlsStream<TcpStream>>, Option<HostKey>),
+}
+
+/// The handshake, if there is one, and the first byte: hyper waits for that for ever, whatever its timeouts say.
+async fn open(stream: TcpStream, tls: Option<&Tls>) -> Option<Opened> {
+    let Some(tls) = tls else {
+        return matches!(stream.peek(&mut [0]).await, Ok(1)).then_some(Opened::Plain(stream));
+    };
+    match tls.accept(stream).await {
+        Ok((stream, host)) => {
+            let mut stream = Box::new(stream);
+            let spoke = stream.fill_buf().await.is_ok_and(|first| !first.is_empty());
+            spoke.then_some(Opened::Secret(stream, host))
+        }
+        Err(error) => {
+            tracing::debug!(error = crate::chain(&error), "a handshake failed");
+            None
+        }
+    }
+}
+
+/// Speaks HTTP on a connection until its end.
+async fn talk(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    peer: Peer,
+    router: Router,
+    tasks: Tasks,
+    config: ServerConfig,
+) {
     let pace = Pace::new();
     let limits = PaceConfig {
         head: config.header_timeout,
@@ -183,7 +229,6 @@ async fn connection<H>(
     if let Err(error) = ended {
         tracing::debug!(error = crate::chain(error.as_ref()), "a connection ended in an error");
     }
-    drop(held);
 }
 
 /// The router for one connection, whose pace is told of every request and answer.

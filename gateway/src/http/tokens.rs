@@ -13,7 +13,8 @@ use super::problem::{Code, Problem};
 use super::query::Query;
 use super::record::About;
 use super::{Front, records, request_body};
-use crate::auth::{Entry, Identity, NewToken, Scope, TokensError};
+use crate::auth::{Entry, Identity, NewToken, Scope, TokensError, token};
+use crate::tls::Tls;
 
 /// The largest body of a request that is about the gateway itself.
 pub const MAX_CONTROL: usize = 256 << 10;
@@ -86,6 +87,7 @@ pub async fn create(front: &Front, who: &Identity, request: Request) -> Result<R
     let tokens = front.tokens.clone();
     let (token, entry) = written(move || tokens.create(new, crate::unix_s())).await?;
     let id = entry.id.clone();
+    let token = token::with_pin(&token, front.tls.as_ref().and_then(Tls::pin));
     let made = Made { token, record: TokenRecord::of(entry) };
     Ok(created(&made, id))
 }

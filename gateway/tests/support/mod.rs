@@ -24,6 +24,7 @@ use muster_gateway::settings::Settings;
 use muster_gateway::store::durable::{Journal, MemoryCallStore, SqliteStore};
 use muster_gateway::store::{MemoryStore, Spill};
 use muster_gateway::tasks::Tasks;
+use muster_gateway::tls::{Tls, TlsConfig};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -63,6 +64,17 @@ impl Gateway {
         let journal = Journal::start(MemoryCallStore::default(), u64::MAX, &tasks);
         let folder = tempfile::tempdir().expect("a folder");
         Gateway::on(folder, None, (config, per_token), &[], journal, tasks).await
+    }
+
+    /// A gateway without hosts that speaks TLS, with this deadline for handshakes.
+    pub async fn with_tls(header_timeout: Duration) -> Gateway {
+        let folder = tempfile::tempdir().expect("a folder");
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        let tls = Tls::open(folder.path(), listen, TlsConfig::default()).expect("TLS");
+        let config = ServerConfig { tls: Some(tls), header_timeout, ..ServerConfig::default() };
+        let tasks = Tasks::new();
+        let journal = Journal::start(MemoryCallStore::default(), u64::MAX, &tasks);
+        Gateway::on(folder, None, (config, usize::MAX), &[], journal, tasks).await
     }
 
     /// A gateway without hosts whose background calls survive [`restart`](Gateway::restart).
@@ -121,6 +133,7 @@ impl Gateway {
             ready: is_ready,
             tasks: tasks.clone(),
             metrics: PrometheusBuilder::new().build_recorder().handle(),
+            tls: config.tls.clone(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");

@@ -1,6 +1,7 @@
 """A gateway's HTTP routes, for what the tests observe and prepare."""
 
 import json
+import ssl
 import urllib.error
 import urllib.request
 
@@ -8,9 +9,10 @@ import urllib.request
 class Api:
     """Requests with the service's token; answers are parsed JSON."""
 
-    def __init__(self, url, token):
+    def __init__(self, url, token, authority=None):
         self.url = url
         self.token = token
+        self._tls = ssl.create_default_context(cafile=authority) if authority else None
 
     def request(self, method, path, body=None, headers=None, timeout=20):
         """(status, headers, body)."""
@@ -19,7 +21,7 @@ class Api:
         )
         request.add_header("Authorization", f"Bearer {self.token}")
         try:
-            with urllib.request.urlopen(request, timeout=timeout) as answer:
+            with urllib.request.urlopen(request, timeout=timeout, context=self._tls) as answer:
                 return answer.status, answer.headers, answer.read()
         except urllib.error.HTTPError as error:
             with error:

@@ -28,6 +28,8 @@ def arguments(service, path, *options, token=None):
     """The command line: quiet but for errors, unbuffered, with the service's token."""
     token = service.token if token is None else token
     authorization = ["-H", f"Authorization: Bearer {token}"] if token else []
+    if service.authority:
+        authorization += ["--cacert", str(service.authority)]
     return ["curl", "-sSN", *authorization, *options, f"{service.url}{path}"]
 
 

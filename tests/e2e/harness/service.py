@@ -144,6 +144,12 @@ class Service:
         return self.state / "join.json"
 
     @property
+    def authority(self):
+        """The file of the gateway's own certificate authority, where it speaks TLS by one."""
+        path = self.state / "ca.pem"
+        return path if path.exists() else None
+
+    @property
     def url(self):
         return self.api.url
 
@@ -184,7 +190,7 @@ class Service:
         )  # fmt: skip
         until("the gateway has written its files", lambda: self._written() != before, 20)
         found = json.loads(self._service_file.read_text())
-        self.api = Api(found["url"], found["token"])
+        self.api = Api(found["url"], found["token"], self.authority)
         until("the gateway is ready", lambda: self.gateway.check() and self.api.ready(), 20)
         return self
 

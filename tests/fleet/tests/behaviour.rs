@@ -76,6 +76,7 @@ impl Gateway {
             ready,
             tasks: tasks.clone(),
             metrics: PrometheusBuilder::new().build_recorder().handle(),
+            tls: None,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));

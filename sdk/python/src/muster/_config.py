@@ -3,7 +3,7 @@
 The first that says so wins: arguments, `MUSTER_URL` and `MUSTER_TOKEN`, the configuration file (`MUSTER_CONFIG`, or
 `~/.config/muster/config.json`), then this machine's own service (`service.json` in `MUSTER_STATE_DIR`, or in
 `~/.local/state/muster`). Both files hold `{"url": ..., "token": ...}`. A token from a file is only ever sent to
-the address in the same file.
+the address in the same file. A token may end in a pin (`_tls`), which is never sent.
 """
 
 from __future__ import annotations
@@ -49,6 +49,14 @@ def resolve(url: str | None = None, token: str | None = None) -> Endpoint:
             "or start one on this machine with `make demo`"
         )
     return Endpoint(_checked(url), token)
+
+
+def split_pin(token: str) -> tuple[str, str | None]:
+    """The part of a token that is sent, and its pin."""
+    parts = token.split("_")
+    if len(parts) == 4 and parts[0] == "muster":
+        return "_".join(parts[:3]), parts[3]
+    return token, None
 
 
 def _checked(url: str) -> str:

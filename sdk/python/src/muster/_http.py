@@ -18,12 +18,13 @@ import http.client
 import os
 import select
 import socket
+import ssl
 from collections import deque
 from collections.abc import Sequence
 from typing import Union
 from urllib.parse import urlsplit
 
-from ._config import Endpoint
+from ._config import Endpoint, split_pin
 from ._errors import TransportError, UsageValueError
 
 Buffer = Union[bytes, bytearray, memoryview]
@@ -37,6 +38,9 @@ _DRAIN_SECONDS = 0.01
 _MAX_LINE = 16 * 1024
 # Up to this size a request is one write, so that it arrives as one.
 _JOIN_BYTES = 256 * 1024
+
+# What a read says that would have to wait; TLS has a word of its own.
+_NOTHING_YET = (socket.timeout, BlockingIOError, ssl.SSLWantReadError)
 
 _idle: dict[tuple[int, str], deque[Connection]] = {}
 
@@ -54,8 +58,10 @@ class Connection:
         self._port = parts.port or (443 if self._secure else 80)
         self._prefix = parts.path.rstrip("/")
         self._fixed = f"Host: {parts.netloc.rpartition('@')[2]}\r\n"
+        self._pin: str | None = None
         if endpoint.token:
-            self._fixed += f"Authorization: Bearer {_clean(endpoint.token)}\r\n"
+            token, self._pin = split_pin(endpoint.token)
+            self._fixed += f"Authorization: Bearer {_clean(token)}\r\n"
         self._sock: socket.socket | None = None
 
     def open(self) -> socket.socket:
@@ -70,9 +76,13 @@ class Connection:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
             if self._secure:
-                import ssl
+                from ._tls import wrap
 
-                sock = ssl.create_default_context().wrap_socket(sock, server_hostname=self._host)
+                try:
+                    sock = wrap(sock, self._host, self._port, self._prefix, self._pin)
+                except BaseException:
+                    sock.close()
+                    raise
             self._sock = sock
         return self._sock
 
@@ -174,9 +184,7 @@ class Body:
             self._sock.settimeout(seconds)
             try:
                 more = self._sock.recv(most)
-            except socket.timeout:
-                return None
-            except BlockingIOError:
+            except _NOTHING_YET:
                 return None
             if not more:
                 if self._chunked or self._left is not None:
@@ -195,7 +203,7 @@ class Body:
         self._sock.settimeout(seconds)
         try:
             count = self._sock.recv_into(room[: self._left])
-        except (socket.timeout, BlockingIOError):
+        except _NOTHING_YET:
             return None
         if not count:
             raise ConnectionResetError("the gateway hung up within an answer")
@@ -360,6 +368,11 @@ def _unreachable(endpoint: Endpoint, method: str, path: str, error: Exception) -
         )
     if isinstance(error, socket.gaierror):
         return f"no gateway at {endpoint.url}: the name cannot be resolved. Check MUSTER_URL"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"the certificate of the gateway at {endpoint.url} cannot be trusted: {error.verify_message}. "
+            "Use the token whole, as it was shown: its last part says which certificate to expect"
+        )
     if isinstance(error, socket.timeout):
         return f"the gateway at {endpoint.url} did not answer {method} {path} in time"
     reason = error or type(error).__name__
