@@ -13,9 +13,9 @@ def own_service(tmp_path, monkeypatch):
     after at its end."""
     with contextlib.ExitStack() as stack:
 
-        def start(*gateway):
+        def start(*gateway, **options):
             name = f"service-{len(list(tmp_path.iterdir()))}"
-            started = stack.enter_context(Service(tmp_path / name, gateway))
+            started = stack.enter_context(Service(tmp_path / name, gateway, **options))
             for variable, value in started.environment.items():
                 monkeypatch.setenv(variable, value)
             return started

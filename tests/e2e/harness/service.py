@@ -130,10 +130,11 @@ class Service:
     """A gateway and its agents, as a context manager. Extra `gateway` arguments go to the gateway's
     command line."""
 
-    def __init__(self, folder, gateway=()):
+    def __init__(self, folder, gateway=(), listen="127.0.0.1:0"):
         self.folder = Path(folder)
         self.state = self.folder / "gateway"
         self.gateway_arguments = gateway
+        self.listen = listen
         self.gateway = None
         self.api = None
         self.agents = []
@@ -165,7 +166,7 @@ class Service:
     def start(self):
         KNOWN.append(self)
         self.state.mkdir(parents=True, exist_ok=True)
-        return self._start_gateway("127.0.0.1:0")
+        return self._start_gateway(self.listen)
 
     def restart_gateway(self, listen):
         """Stops the gateway and starts it again at the address it had."""
