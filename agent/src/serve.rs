@@ -17,7 +17,7 @@ use crate::container::{Containers, OpenError};
 use crate::data::Data;
 use crate::environments::Environments;
 use crate::host::Host;
-use crate::link::{Client, Dial, Link};
+use crate::link::{self, Client, Dial, Link};
 use crate::settings::Settings;
 use crate::status::Board;
 use crate::tasks::Tasks;
@@ -89,8 +89,14 @@ impl Agent {
         let lock = Lock::take(settings)?;
         let board = Board::new(settings);
         let (links, calls, workers) = (Tasks::new(), Tasks::new(), Tasks::new());
-        let dial = Dial::new(&settings.gateway, &settings.token, &settings.host_name);
+        let dial = match &settings.source {
+            Some(source) => Dial::joining(&settings.host_name, source.clone()),
+            None => Dial::new(&settings.gateway, &settings.token, &settings.host_name),
+        };
         let dial = Arc::new(dial);
+        if settings.source.is_some() {
+            links.spawn_critical("join", link::stay_joined(dial.clone(), links.clone()));
+        }
         let client = Client::new(dial.clone(), calls.clone());
         let data = Data::new(client, &settings.cache_dir, settings.cache_bytes, calls.clone());
         let containers = Containers::open(settings, &board, &workers, data).await?;

@@ -8,6 +8,9 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use serde::Deserialize;
 
+use crate::link::identity::{self, JoinString};
+use crate::link::{JoinBy, Source};
+
 use crate::environments::{PackageFlags, PackageSettings};
 
 /// The longest state directory; a socket's path below it must fit the kernel's 107 bytes.
@@ -36,9 +39,15 @@ pub enum Network {
 #[derive(Debug, Parser)]
 #[command(name = "muster-agent", version, about = "Runs Muster's calls in containers on this host")]
 pub struct Flags {
-    /// JSON file {"url", "token"} of the gateway, as the gateway writes it; instead of --gateway and --token
+    /// File with a join string (`muster-gateway join-string create`), needed until this host has joined; or the gateway's own join.json, on its machine
     #[arg(long, env = "MUSTER_AGENT_JOIN_FILE")]
     pub join_file: Option<PathBuf>,
+    /// A join string itself
+    #[arg(long, env = "MUSTER_AGENT_JOIN", hide_env_values = true, conflicts_with = "join_file")]
+    pub join: Option<String>,
+    /// Directory for this host's credential once it has joined; it outlives restarts [default: /var/lib/muster-agent/HOST-NAME]
+    #[arg(long, env = "MUSTER_AGENT_IDENTITY_DIR")]
+    pub identity_dir: Option<PathBuf>,
     /// Address of the gateway, https://HOST:PORT or http://HOST:PORT
     #[arg(long, env = "MUSTER_AGENT_GATEWAY")]
     pub gateway: Option<String>,
@@ -100,8 +109,10 @@ pub struct Flags {
 pub struct Settings {
     /// Address of the gateway.
     pub gateway: String,
-    /// Its join token; never printed.
+    /// The token that lets any host connect; never printed. Empty where this host has a credential of its own.
     pub token: String,
+    /// How this host gets a credential of its own, and where it keeps it.
+    pub source: Option<Source>,
     /// Mounted into every container.
     pub runner_dir: PathBuf,
     /// Sockets and locks.
@@ -165,7 +176,11 @@ impl Settings {
     /// Checks everything and reports every mistake.
     pub fn from_flags(flags: &Flags, machine: &Machine) -> Result<Settings, SettingsError> {
         let mut wrong = Vec::new();
-        let (gateway, token) = join(flags, &mut wrong);
+        let source = joining(flags, machine);
+        let (gateway, token) = match source {
+            Some(_) => Default::default(),
+            None => join(flags, &mut wrong),
+        };
         let mut fail = |flag: &str, why: String| wrong.push(format!("{flag}: {why}"));
 
         if !flags.runner_dir.join("bin/muster-runner").is_file() {
@@ -251,6 +266,7 @@ impl Settings {
             packages,
             gateway,
             token,
+            source,
             runner_dir: absolute(&flags.runner_dir),
             state_dir: absolute(&state_dir),
             cache_dir: absolute(&cache_dir),
@@ -276,7 +292,16 @@ impl Settings {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{name} = {value}");
         };
-        line("gateway", self.gateway.clone());
+        match &self.source {
+            None => line("gateway", self.gateway.clone()),
+            Some(source) => {
+                line("gateway", source.gateway.clone().unwrap_or_else(|| "(as joined)".into()));
+                line(
+                    "identity-dir",
+                    source.folder.clone().unwrap_or_default().display().to_string(),
+                );
+            }
+        }
         line("token", "(hidden)".into());
         line("runner-dir", self.runner_dir.display().to_string());
         line("state-dir", self.state_dir.display().to_string());
@@ -326,6 +351,26 @@ pub fn cpu_list(cpus: &[usize]) -> String {
     cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
 }
 
+/// How this host joins, if it is to have a credential of its own: it was given a join string, or has joined before.
+fn joining(flags: &Flags, machine: &Machine) -> Option<Source> {
+    let host_name = flags.host_name.clone().unwrap_or_else(|| fit_name(&machine.name));
+    let default = || Path::new("/var/lib/muster-agent").join(host_name);
+    let folder = absolute(&flags.identity_dir.clone().unwrap_or_else(default));
+    let is_string = |path: &&PathBuf| {
+        std::fs::read_to_string(path).is_ok_and(|text| JoinString::parse(&text).is_some())
+    };
+    let join = match (&flags.join, &flags.join_file) {
+        (Some(text), _) => JoinString::parse(text).map(JoinBy::String),
+        (None, file) => file.as_ref().filter(is_string).map(|path| JoinBy::File(absolute(path))),
+    };
+    let given = flags.join_file.is_some() || flags.token.is_some();
+    let has_joined = || !given && folder.join(identity::FILE).exists();
+    if join.is_none() && !has_joined() {
+        return None;
+    }
+    Some(Source { join, gateway: flags.gateway.clone(), folder: Some(folder) })
+}
+
 fn join(flags: &Flags, wrong: &mut Vec<String>) -> (String, String) {
     let mut found = (flags.gateway.clone(), flags.token.clone());
     if let Some(path) = &flags.join_file {
@@ -341,6 +386,10 @@ fn join(flags: &Flags, wrong: &mut Vec<String>) -> (String, String) {
                 return Default::default();
             }
         }
+    }
+    if flags.join.is_some() {
+        wrong.push("--join: is not a join string, ADDRESS#TOKEN".into());
+        return Default::default();
     }
     let gateway = found.0.unwrap_or_else(|| {
         wrong.push("--gateway: say where the gateway is, or give --join-file".into());
@@ -425,6 +474,7 @@ pub(crate) fn for_tests(cores: usize) -> Settings {
     Settings {
         gateway: "http://127.0.0.1:1".into(),
         token: "secret-token".into(),
+        source: None,
         runner_dir: "/opt/runner".into(),
         state_dir: "/run/x".into(),
         cache_dir: "/run/x/cache".into(),

@@ -11,7 +11,7 @@ use crate::auth::{DEFAULT_OWNER, Entry, NewToken, Scope, Tokens, TokensError, to
 use crate::service_files::{self, Access};
 
 /// The first word of each command.
-pub const NAMES: &[&str] = &["token"];
+pub const NAMES: &[&str] = &["token", "join-string", "host"];
 
 /// What an administrator may ask for.
 #[derive(Debug, Parser)]
@@ -26,6 +26,46 @@ enum Command {
     /// Make, list and revoke tokens.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Let hosts join.
+    #[command(subcommand)]
+    JoinString(JoinCommand),
+    /// List and expel hosts that have joined.
+    #[command(subcommand)]
+    Host(HostCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum JoinCommand {
+    /// Make a join string and print it; give it to `muster-agent --join-file`.
+    Create {
+        #[command(flatten)]
+        state: State,
+        /// The one host that may join by it; it replaces a host of this name that has joined before.
+        #[arg(long)]
+        host: Option<String>,
+        /// How many hosts may join by it.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        uses: u32,
+        /// How long it is good; 15 minutes, if left out.
+        #[arg(long, value_parser = humantime::parse_duration)]
+        expires_in: Option<Duration>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum HostCommand {
+    /// List the hosts that have joined.
+    List {
+        #[command(flatten)]
+        state: State,
+    },
+    /// Take a host's credential away, which cuts its link.
+    Expel {
+        #[command(flatten)]
+        state: State,
+        /// Its name.
+        host: String,
+    },
 }
 
 #[derive(Debug, Parser)]
@@ -83,6 +123,12 @@ pub enum CommandError {
     /// The name of an owner cannot be one.
     #[error("{0:?} is not the name of an owner: 1 to 64 letters, digits, `.`, `-`, `@` or `_`")]
     BadOwner(String),
+    /// The name of a host cannot be one.
+    #[error("{0:?} is not the name of a host: 1 to 63 lower-case letters, digits and `-`")]
+    BadHost(String),
+    /// No such host.
+    #[error("no host named {0} has joined; `muster-gateway host list` shows those that have")]
+    UnknownHost(String),
     /// The audit log failed.
     #[error("the audit log could not be written")]
     Audit(#[source] std::io::Error),
@@ -93,6 +139,8 @@ impl Administration {
     pub fn run(self) -> Result<String, CommandError> {
         match self.command {
             Command::Token(command) => command.run(),
+            Command::JoinString(command) => command.run(),
+            Command::Host(command) => command.run(),
         }
     }
 }
@@ -117,6 +165,46 @@ impl TokenCommand {
                 let entry = revoked.ok_or(CommandError::UnknownToken(id))?;
                 written_down(&state.state_dir, "token_revoked", &entry.id)?;
                 Ok(format!("revoked {}\n", entry.id))
+            }
+        }
+    }
+}
+
+impl JoinCommand {
+    fn run(self) -> Result<String, CommandError> {
+        let JoinCommand::Create { state, host, uses, expires_in } = self;
+        if let Some(host) = host.as_deref().filter(|host| !crate::http::is_host_name(host)) {
+            return Err(CommandError::BadHost(host.to_owned()));
+        }
+        let service = state.service();
+        let service = service.ok_or_else(|| CommandError::NoState(state.state_dir.clone()))?;
+        let new = crate::http::join_token(host, uses, expires_in);
+        let (text, entry) = state.tokens()?.create(new, crate::unix_s())?;
+        written_down(&state.state_dir, "join_string_created", &entry.id)?;
+        let pin = token::pin(&service.token);
+        Ok(format!("{}\n", crate::http::join_string(&service.url, &text, pin)))
+    }
+}
+
+impl HostCommand {
+    fn run(self) -> Result<String, CommandError> {
+        match self {
+            HostCommand::List { state } => {
+                let mut text = String::from("host  joined  until\n");
+                for entry in state.tokens()?.hosts(crate::unix_s()) {
+                    let (joined, end) = (entry.created_unix_s, entry.expires_unix_s.unwrap_or(0));
+                    let host = entry.host.unwrap_or_default();
+                    let (joined, end) = (crate::http::rfc3339(joined), crate::http::rfc3339(end));
+                    text += &format!("{host}  {joined}  {end}\n");
+                }
+                Ok(text)
+            }
+            HostCommand::Expel { state, host } => {
+                if !state.tokens()?.expel(&host, crate::unix_s())? {
+                    return Err(CommandError::UnknownHost(host));
+                }
+                written_down(&state.state_dir, "host_expelled", &host)?;
+                Ok(format!("expelled {host}\n"))
             }
         }
     }

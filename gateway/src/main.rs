@@ -152,6 +152,8 @@ async fn run(settings: Settings) -> anyhow::Result<Exit> {
         tokens,
         audit,
         tls: tls.clone(),
+        url: url.as_str().into(),
+        host_life: settings.host_credential_life,
         ready: is_ready,
         tasks: tasks.clone(),
         metrics,

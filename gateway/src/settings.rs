@@ -16,7 +16,7 @@ use crate::tls::TlsConfig;
 #[command(
     name = "muster-gateway",
     version,
-    after_help = "Commands on the gateway's machine: muster-gateway token create|list|revoke --state-dir DIR (each has --help)."
+    after_help = "Commands on the gateway's machine: muster-gateway token create|list|revoke, join-string create, host list|expel (each has --help)."
 )]
 pub struct Settings {
     /// Where to listen, `address:port`; port 0 takes a free one. On an address that others can reach the gateway speaks TLS.
@@ -46,6 +46,10 @@ pub struct Settings {
     /// A further name or address for the certificate that the gateway makes; may be given several times.
     #[arg(long, env = "MUSTER_GATEWAY_TLS_NAME", value_delimiter = ',')]
     pub tls_name: Vec<String>,
+
+    /// How long a host's credential is good; it is renewed at half of that. A host that was away for longer joins again.
+    #[arg(long, env = "MUSTER_GATEWAY_HOST_CREDENTIAL_LIFE", default_value = "30days", value_parser = humantime::parse_duration)]
+    pub host_credential_life: Duration,
 
     /// Folder for tokens, the files that clients and agents find the gateway by, background calls, shared data, and spilled data.
     #[arg(long, env = "MUSTER_GATEWAY_STATE_DIR")]

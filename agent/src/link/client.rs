@@ -65,8 +65,10 @@ impl Client {
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        self.dial.introduce(request.headers_mut()).map_err(ClientError::Unreachable)?;
-        let open = tokio::time::timeout(DEADLINE, self.dial.open());
+        let credential = self.dial.credential().await.map_err(ClientError::Unreachable)?;
+        let headers = request.headers_mut();
+        self.dial.introduce(&credential, headers).map_err(ClientError::Unreachable)?;
+        let open = tokio::time::timeout(DEADLINE, self.dial.open(&credential));
         let stream =
             open.await.map_err(|_| ClientError::Late)?.map_err(ClientError::Unreachable)?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))

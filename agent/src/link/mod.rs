@@ -26,6 +26,7 @@ mod backoff;
 pub mod client;
 mod connect;
 mod dial;
+pub mod identity;
 mod routes;
 mod socket;
 mod status;
@@ -38,7 +39,7 @@ use hyper_util::rt::TokioTimer;
 
 pub use client::{Client, ClientError};
 pub use connect::Connect;
-pub use dial::{Dial, DialError};
+pub use dial::{Dial, DialError, JoinBy, Source};
 
 use crate::call::Workers;
 use crate::status::Board;
@@ -53,6 +54,10 @@ const FRAME: u32 = 1 << 20;
 const SEND_BUFFER: usize = 4 << 20;
 /// Calls and the status; a gateway that asks for more at once waits.
 const STREAMS: u32 = 1024;
+/// How long after a renewal that failed, and how often to look whether there is a credential.
+const RENEW_AGAIN: Duration = Duration::from_secs(60);
+/// Between renewals at least.
+const RENEW_PAUSE: Duration = Duration::from_secs(1);
 const PING_EVERY: Duration = Duration::from_secs(10);
 /// A gateway that does not answer a ping for this long is gone: two minutes after its last word this host stops its containers
 /// itself, which by then others run.
@@ -154,6 +159,32 @@ impl<W: Workers, D: Connect> Link<W, D> {
         };
         if let Err(error) = ended {
             tracing::debug!(error = &error as &dyn std::error::Error, "link ended badly");
+        }
+    }
+}
+
+/// Renews this host's credential in time, until the stop.
+pub async fn stay_joined(dial: Arc<Dial>, tasks: Tasks) {
+    loop {
+        let wait = dial.until_renewal().unwrap_or(RENEW_AGAIN).max(RENEW_PAUSE);
+        tokio::select! {
+            biased;
+            () = tasks.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+        if dial.until_renewal().is_none_or(|wait| !wait.is_zero()) {
+            continue;
+        }
+        if let Err(error) = dial.renew().await {
+            {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, retry_in = ?RENEW_AGAIN, "credential not renewed");
+            }
+            tokio::select! {
+                biased;
+                () = tasks.cancelled() => return,
+                () = tokio::time::sleep(RENEW_AGAIN) => {}
+            }
         }
     }
 }

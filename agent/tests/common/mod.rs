@@ -36,6 +36,7 @@ pub fn settings(state: &Path) -> Settings {
     Settings {
         gateway: "http://127.0.0.1:1".into(),
         token: "token".into(),
+        source: None,
         runner_dir: runner_dir(),
         state_dir: state.join("s"),
         cache_dir: state.join("cache"),

@@ -100,12 +100,20 @@ pub struct Identity {
     pub owner: String,
     scopes: Vec<Scope>,
     host: Option<String>,
+    /// Good for so many hosts, and for joining alone.
+    limited: bool,
 }
 
 impl Identity {
     /// Somebody without a token, who may do nothing.
     pub fn nobody() -> Identity {
-        Identity { id: String::new(), owner: String::new(), scopes: Vec::new(), host: None }
+        Identity {
+            id: String::new(),
+            owner: String::new(),
+            scopes: Vec::new(),
+            host: None,
+            limited: false,
+        }
     }
 
     fn of(entry: &Entry) -> Identity {
@@ -114,6 +122,7 @@ impl Identity {
             owner: entry.owner.clone(),
             scopes: entry.scopes.clone(),
             host: entry.host.clone().filter(|_| entry.is_host()),
+            limited: entry.uses_left.is_some(),
         }
     }
 
@@ -135,7 +144,12 @@ impl Identity {
 
     /// Whether they are an agent, with a credential of its own or the token it joins by.
     pub fn is_host(&self) -> bool {
-        self.may(Scope::Host) || self.may(Scope::Join)
+        self.may(Scope::Host) || (self.may(Scope::Join) && !self.limited)
+    }
+
+    /// Whether they may connect as the host with this name: a host as itself, and the gateway's own machine as any.
+    pub fn connects(&self, name: &str) -> bool {
+        self.host.as_deref().map_or(self.is_host(), |host| host == name)
     }
 
     fn is_admin(&self) -> bool {

@@ -215,6 +215,15 @@ impl Drop for Claim {
 impl HostSeat {
     /// Speaks to the agent at the other end until the connection ends.
     pub fn run(self, io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
+        self.run_until(io, std::future::pending());
+    }
+
+    /// The same, but at most until the host's credential is `dead`.
+    pub fn run_until(
+        self,
+        io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        dead: impl Future<Output = ()> + Send + 'static,
+    ) {
         let tasks = self.fleet.tasks.clone();
         tasks.clone().spawn(async move {
             let (fleet, name) = (self.fleet.clone(), self.name.clone());
@@ -223,6 +232,7 @@ impl HostSeat {
             let ended = tokio::select! {
                 ended = link::run(self.link, self.name.clone(), io, events, tasks.clone()) => ended,
                 () = self.replaced.cancelled() => Ok(()),
+                () = dead => Ok(()),
                 () = tasks.stopping() => Ok(()),
             };
             match ended {

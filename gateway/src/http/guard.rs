@@ -4,6 +4,7 @@ use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, ORIGIN, TRANSFER_ENCODIN
 use http::request::Parts;
 use http::{HeaderMap, Version};
 
+use super::Peer;
 use super::problem::{Code, Problem};
 use super::routes::Access;
 use crate::auth::{Identity, Tokens};
@@ -23,17 +24,20 @@ pub fn check(parts: &Parts) -> Result<(), Problem> {
 
 /// Who makes the request; `None` on open routes.
 pub fn authenticate(
-    headers: &HeaderMap,
+    parts: &Parts,
     access: Access,
     tokens: &Tokens,
 ) -> Result<Option<Identity>, Problem> {
     if access == Access::Open {
         return Ok(None);
     }
-    let identity = bearer(headers)
-        .and_then(|token| tokens.identify(token, crate::unix_s()))
-        .ok_or_else(Problem::unauthenticated)?;
-    Ok(Some(identity))
+    // A host over TLS has shown its certificate; everybody else has a token.
+    let shown = parts.extensions.get::<Peer>().and_then(|peer| peer.host.as_ref());
+    let identity = match (parts.headers.contains_key(AUTHORIZATION), shown) {
+        (false, Some(shown)) => tokens.identify_host(&shown.host, &shown.key, crate::unix_s()),
+        _ => bearer(&parts.headers).and_then(|token| tokens.identify(token, crate::unix_s())),
+    };
+    identity.map(Some).ok_or_else(Problem::unauthenticated)
 }
 
 /// Whether this is theirs to do.

@@ -1,5 +1,7 @@
 //! Hosts: their list, their draining, and the door an agent comes in by.
 
+use std::collections::HashSet;
+
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
@@ -12,18 +14,45 @@ use serde::Serialize;
 use super::problem::{Code, Problem};
 use super::query::Query;
 use super::record::About;
-use super::{Front, records};
+use super::tokens::time;
+use super::{Front, join, records};
+use crate::auth::Identity;
 use crate::fleet::{Drain, HostRecord};
+
+/// What a host may be called.
+pub const NAMES: &str = "Give 1 to 63 lower-case letters, digits and `-`.";
 
 #[derive(Serialize)]
 struct List {
     hosts: Vec<HostRecord>,
+    joined: Vec<Joined>,
+}
+
+/// A host that has joined, connected or not.
+#[derive(Serialize)]
+struct Joined {
+    host: String,
+    joined: String,
+    expires: String,
+    connected: bool,
 }
 
 /// `GET /v1/hosts`.
 pub fn list(front: &Front, request: &Request) -> Result<Response, Problem> {
     Query::parse(request.uri().query(), &[], &[])?;
-    Ok(records::plain_json(&List { hosts: front.fleet.hosts() }))
+    let hosts = front.fleet.hosts();
+    let connected: HashSet<String> = hosts.iter().map(|host| host.status.host.clone()).collect();
+    let joined = front.tokens.hosts(crate::unix_s()).into_iter().map(|entry| {
+        let host = entry.host.unwrap_or_default();
+        Joined {
+            connected: connected.contains(&host),
+            host,
+            joined: time(entry.created_unix_s),
+            expires: time(entry.expires_unix_s.unwrap_or_default()),
+        }
+    });
+    let joined = joined.collect();
+    Ok(records::plain_json(&List { hosts, joined }))
 }
 
 /// `POST /v1/hosts/{name}/drain` and `DELETE`: the host as it is then.
@@ -47,7 +76,7 @@ pub async fn drain(
 }
 
 /// `POST /v1/hosts/connect`: takes the name, answers 101, and hands the connection to the link.
-pub async fn connect(front: &Front, request: Request) -> Result<Response, Problem> {
+pub async fn connect(front: &Front, who: &Identity, request: Request) -> Result<Response, Problem> {
     let headers = request.headers();
     if !asks_for_upgrade(headers) {
         return Err(Problem::new(
@@ -58,6 +87,9 @@ pub async fn connect(front: &Front, request: Request) -> Result<Response, Proble
         .with_header(UPGRADE, HeaderValue::from_static(AGENT_PROTOCOL)));
     }
     let name = host_name(headers)?.to_owned();
+    if !who.connects(&name) {
+        return Err(join::anothers(&name));
+    }
     let epoch = epoch(headers)?;
     let seat = front.fleet.reserve(&name, epoch).map_err(|_| {
         Problem::new(
@@ -67,10 +99,14 @@ pub async fn connect(front: &Front, request: Request) -> Result<Response, Proble
         )
     })?;
     let upgrade = hyper::upgrade::on(request);
-    let host = name.clone();
+    let (host, credential, tokens) = (name.clone(), who.id.clone(), front.tokens.clone());
     front.tasks.spawn(async move {
         match upgrade.await {
-            Ok(upgraded) => seat.run(TokioIo::new(upgraded)),
+            Ok(upgraded) => {
+                // The link ends with the credential it was let in by.
+                let dead = async move { tokens.until_dead(&credential).await };
+                seat.run_until(TokioIo::new(upgraded), dead);
+            }
             // Without `run` the seat gives the name back.
             Err(error) => {
                 let error = crate::chain(&error);
@@ -98,18 +134,17 @@ fn asks_for_upgrade(headers: &HeaderMap) -> bool {
 }
 
 fn host_name(headers: &HeaderMap) -> Result<&str, Problem> {
-    let good = |name: &&str| {
-        (1..=63).contains(&name.len())
-            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-    };
     let name = headers.get("muster-host").and_then(|value| value.to_str().ok());
-    name.filter(good).ok_or_else(|| {
-        Problem::bad_field(
-            "Muster-Host",
-            "is not the name of a host",
-            "Send 1 to 63 lower-case letters, digits and `-`.",
-        )
-    })
+    name.filter(|name| is_host_name(name))
+        .ok_or_else(|| Problem::bad_field("Muster-Host", "is not the name of a host", NAMES))
+}
+
+/// Whether a host may be called so.
+pub fn is_host_name(name: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    // Paths beside those of hosts.
+    let is_free = !["connect", "join", "renew"].contains(&name);
+    (1..=63).contains(&name.len()) && name.bytes().all(fits) && is_free
 }
 
 fn epoch(headers: &HeaderMap) -> Result<u64, Problem> {
@@ -143,7 +178,7 @@ mod tests {
     #[test]
     fn names_and_epochs_of_hosts_are_checked() {
         let long = "x".repeat(64);
-        for name in ["", "A", "a_b", "a.b", "ä", long.as_str()] {
+        for name in ["", "A", "a_b", "a.b", "ä", "join", long.as_str()] {
             assert!(host_name(&headers(&[("muster-host", name)])).is_err(), "{name}");
         }
         assert_eq!(host_name(&headers(&[("muster-host", "box-1")])).expect("good"), "box-1");

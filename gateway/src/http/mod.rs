@@ -9,7 +9,7 @@
 //! - [`create`], [`inputs`], [`feed`]: bodies become calls. [`call_request`] over [`fields`], [`json_inputs`], [`packages`] and [`query`]
 //!   read what users write; they are pure. [`request_body`] reads bodies with limits.
 //! - [`events`]: a call's log becomes a stream, in the form [`accept`] chose, by [`render_json`] or [`render_frames`].
-//! - [`blobs`]: bytes of shared data in and out. [`run`] over [`run_output`]: the one-liner. [`records`], [`hosts`], [`tokens`], [`health`]: the small answers, and the agents' door.
+//! - [`blobs`]: bytes of shared data in and out. [`run`] over [`run_output`]: the one-liner. [`records`], [`hosts`], [`join`], [`tokens`], [`health`]: the small answers, and the agents' door.
 //! - [`record`]: what of it goes to the audit log.
 //! - [`problem`]: every error becomes its status here and nowhere else.
 //!
@@ -36,6 +36,7 @@ mod head;
 mod health;
 mod hosts;
 mod inputs;
+mod join;
 mod json_inputs;
 mod limits;
 mod pace;
@@ -54,6 +55,8 @@ pub mod server;
 mod tokens;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -75,6 +78,8 @@ use crate::fleet::{Drain, Fleet};
 use crate::tasks::Tasks;
 use crate::tls::Tls;
 
+pub use self::hosts::is_host_name;
+pub use self::join::{join_string, join_token};
 pub use self::server::{Peer, ServerConfig, serve};
 pub use self::tokens::{is_name as is_owner, time as rfc3339};
 
@@ -93,6 +98,10 @@ pub struct Front {
     pub audit: Audit,
     /// How connections are kept secret, if they are.
     pub tls: Option<Tls>,
+    /// The address that clients and hosts are told.
+    pub url: Arc<str>,
+    /// How long a host's credential is good before it is renewed.
+    pub host_life: Duration,
     /// Whether the gateway takes work.
     pub ready: watch::Receiver<bool>,
     /// Where tasks start.
@@ -141,7 +150,7 @@ async fn dispatch(
         let route = routes::find(path, &parts.method)
             .ok_or_else(|| Problem::method_not_allowed(&parts.method, &routes::allowed(path)))?;
         // Open routes have nobody; all others have somebody, or are refused.
-        let who = guard::authenticate(&parts.headers, route.access, &front.tokens);
+        let who = guard::authenticate(&parts, route.access, &front.tokens);
         let refused = |who: &Identity, problem| record::refused(front, who, &parts, problem);
         let nobody = Identity::nobody();
         let who = who.map_err(|problem| refused(&nobody, problem))?.unwrap_or(nobody);
@@ -201,7 +210,11 @@ async fn act(
         Action::ListHosts => hosts::list(front, &request),
         Action::DrainHost => hosts::drain(front, id, Drain::Begin, request).await,
         Action::UndrainHost => hosts::drain(front, id, Drain::Undo, request).await,
-        Action::ConnectHost => hosts::connect(front, request).await,
+        Action::ConnectHost => hosts::connect(front, &who, request).await,
+        Action::JoinHost => join::join(front, &who, request).await,
+        Action::RenewHost => join::renew(front, &who, request).await,
+        Action::ExpelHost => join::expel(front, id).await,
+        Action::CreateJoinString => join::create_string(front, request).await,
         Action::CreateToken => tokens::create(front, &who, request).await,
         Action::ListTokens => tokens::list(front, &request),
         Action::RevokeToken => tokens::revoke(front, id).await,

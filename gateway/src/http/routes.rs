@@ -41,6 +41,10 @@ pub enum Action {
     DrainHost,
     UndrainHost,
     ConnectHost,
+    JoinHost,
+    RenewHost,
+    ExpelHost,
+    CreateJoinString,
     CreateToken,
     ListTokens,
     RevokeToken,
@@ -69,6 +73,8 @@ const CANCEL: Access = Access::Scope(Scope::Cancel);
 const METRICS: Access = Access::Scope(Scope::Metrics);
 const ADMIN: Access = Access::Scope(Scope::Admin);
 const JOIN: Access = Access::Scope(Scope::Join);
+const HOST: Access = Access::Scope(Scope::Host);
+const CONNECT: Access = Access::ScopeOrHost(Scope::Join);
 const PUT_BLOB: Access = Access::ScopeOrHost(Scope::Submit);
 const GET_BLOB: Access = Access::ScopeOrHost(Scope::Read);
 
@@ -89,7 +95,11 @@ pub static ROUTES: &[Route] = &[
     route(Method::GET,    "/v1/hosts",               READ,          Action::ListHosts),
     route(Method::POST,   "/v1/hosts/{host}/drain",  ADMIN,         Action::DrainHost),
     route(Method::DELETE, "/v1/hosts/{host}/drain",  ADMIN,         Action::UndrainHost),
-    route(Method::POST,   "/v1/hosts/connect",       JOIN,          Action::ConnectHost),
+    route(Method::POST,   "/v1/hosts/connect",       CONNECT,       Action::ConnectHost),
+    route(Method::POST,   "/v1/hosts/join",          JOIN,          Action::JoinHost),
+    route(Method::POST,   "/v1/hosts/renew",         HOST,          Action::RenewHost),
+    route(Method::DELETE, "/v1/hosts/{host}",        ADMIN,         Action::ExpelHost),
+    route(Method::POST,   "/v1/join-strings",        ADMIN,         Action::CreateJoinString),
     route(Method::POST,   "/v1/tokens",              ADMIN,         Action::CreateToken),
     route(Method::GET,    "/v1/tokens",              ADMIN,         Action::ListTokens),
     route(Method::DELETE, "/v1/tokens/{id}",         ADMIN,         Action::RevokeToken),

@@ -46,6 +46,8 @@ pub enum Act {
     Output(Status, Bytes),
     /// The whole call cannot run here.
     Refuse(CallError),
+    /// Whatever else an agent may say.
+    Frame(Frame),
 }
 
 /// Gives every input back as its output.
@@ -213,6 +215,7 @@ fn frame_of(input: &Input, act: Act) -> Frame {
         Act::Output(status, item) => {
             Outputs::single(input.index, input.attempt, status, &item).to_frame()
         }
+        Act::Frame(frame) => frame,
         Act::Refuse(error) => {
             let status = WorkerStatus { error: Some(error), ..Default::default() };
             json_frame(Kind::WorkerStatus, &status)

@@ -134,6 +134,8 @@ impl Gateway {
             tasks: tasks.clone(),
             metrics: PrometheusBuilder::new().build_recorder().handle(),
             tls: config.tls.clone(),
+            url: "http://gateway".into(),
+            host_life: Duration::from_secs(3600),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");

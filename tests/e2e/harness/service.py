@@ -138,11 +138,16 @@ class Service:
         self.gateway = None
         self.api = None
         self.agents = []
+        self._join_string = None
         self.stopped = False
 
     @property
     def join_file(self):
-        return self.state / "join.json"
+        return self._join_string or self.state / "join.json"
+
+    def join_with(self, string):
+        """Agents that are started from now on are given this file with a join string."""
+        self._join_string = string
 
     @property
     def authority(self):
@@ -202,7 +207,7 @@ class Service:
     def _written(self):
         """When the files that clients and agents read were written last; the join file comes last."""
         try:
-            return self.join_file.stat().st_mtime_ns
+            return (self.state / "join.json").stat().st_mtime_ns
         except FileNotFoundError:
             if self.gateway:
                 self.gateway.check()

@@ -77,6 +77,8 @@ impl Gateway {
             tasks: tasks.clone(),
             metrics: PrometheusBuilder::new().build_recorder().handle(),
             tls: None,
+            url: "http://gateway".into(),
+            host_life: Duration::from_secs(3600),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
