@@ -188,6 +188,14 @@ fn an_owner_without_a_slot_gets_some_though_every_call_has_only_one() {
 }
 
 #[test]
+fn half_of_a_large_fleet_goes_to_another_owner() {
+    let mut placements = fleet(&[100.0; 100]);
+    enter(&mut placements, 1, &of("a", need(1.0, 0)), 10_000);
+    enter(&mut placements, 2, &of("b", need(1.0, 0)), 10_000);
+    assert_eq!((count(&placements, 1), count(&placements, 2)), (5_000, 5_000));
+}
+
+#[test]
 fn what_one_owner_cannot_use_others_have() {
     let mut placements = fleet(&[9.0]);
     enter(&mut placements, 1, &of("a", need(1.0, 1)), 100);
