@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::meter::Meter;
 use super::stopwatch::Stopwatch;
 use super::verdict::{self, Death};
 use super::workers::{Held, Runs, Workers};
@@ -117,6 +118,7 @@ struct Worker<W: Workers> {
     held: W::Held,
     /// Whether it has SPEC and FUNCTION.
     opened: bool,
+    meter: Meter,
     /// Kills for want of memory that are accounted for.
     oom_kills: u64,
     /// What it wrote to stderr before it died outside of any input.
@@ -140,8 +142,14 @@ impl<W: Workers> Driver<W> {
             Ok(claimed) => claimed,
             Err(report) => return report,
         };
-        let mut worker: Worker<W> =
-            Worker { runner, held, opened: false, oom_kills: 0, last_words: String::new() };
+        let mut worker: Worker<W> = Worker {
+            runner,
+            held,
+            opened: false,
+            meter: Meter::default(),
+            oom_kills: 0,
+            last_words: String::new(),
+        };
         self.report(Report::Ready).await;
         loop {
             let order = tokio::select! {
@@ -212,6 +220,8 @@ impl<W: Workers> Driver<W> {
         let opening = if worker.opened { &[] } else { &self.call.opening[..] };
         worker.runner.give(opening, batch);
         worker.opened = true;
+        let (meter, held) = (&mut worker.meter, &worker.held);
+        meter.begin(Instant::now(), || held.used().cpu);
         let limit = self.call.spec.timeout_ms;
         let now = Instant::now();
         let mut watch = limit.map(|ms| Stopwatch::new(Duration::from_millis(ms), now));
@@ -271,7 +281,12 @@ impl<W: Workers> Driver<W> {
         if news.prints.is_empty() && news.records.is_empty() {
             return Ok(());
         }
-        self.send(Message::of_news(news, attempt)).await
+        let receipt = news.records.first().map(|record| {
+            let count = news.records.iter().map(|record| record.count).sum();
+            let used = worker.held.used();
+            worker.meter.ended((record.index, count), attempt, Instant::now(), used)
+        });
+        self.send(Message::of_news(news, attempt, receipt)).await
     }
 
     async fn send(&self, message: Message) -> Result<(), Stop> {
@@ -302,7 +317,7 @@ impl<W: Workers> Driver<W> {
     /// The worker is dead: tells the input that is to blame, and gives the rest of the batch back.
     async fn died(
         &self,
-        worker: Worker<W>,
+        mut worker: Worker<W>,
         batch: Option<Inputs>,
         death: Death,
         guilty: Option<u64>,
@@ -320,7 +335,9 @@ impl<W: Workers> Driver<W> {
             left.split_to(answered);
             if let Some(index) = guilty {
                 let item = to_json(&failure);
-                let message = Message::of_output(index, left.attempt, Status::Failure, &item);
+                let (now, used) = (Instant::now(), worker.held.used());
+                let receipt = worker.meter.ended((index, 1), left.attempt, now, used);
+                let message = Message::of_failure(receipt, &item);
                 if self.send(message).await.is_err() {
                     return Report::Gone;
                 }

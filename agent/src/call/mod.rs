@@ -19,7 +19,7 @@
 //!
 //! Who owns what: the owner task ([`owner`]) owns the queue, the demand and the list of workers; it does no I/O but
 //! frames. Each [`driver`] owns one worker, and sends prints and outputs straight to the [`writer`], which joins small
-//! frames and owns the response. [`queue`], [`batching`], [`demand`], [`stopwatch`] and [`verdict`] decide, purely.
+//! frames and owns the response. [`queue`], [`batching`], [`demand`], [`stopwatch`], [`meter`] and [`verdict`] decide, purely.
 //!
 //! A batch is handed over only when the one before is answered; it is large enough (50 ms) that the hand-over does not
 //! count, and small enough at the end that the last worker is not late. A slow reader fills the writer's inbox, then the
@@ -38,6 +38,7 @@ mod batching;
 mod demand;
 mod driver;
 mod intake;
+mod meter;
 mod owner;
 mod queue;
 mod stopwatch;

@@ -10,7 +10,7 @@ use muster_wire::message::{CallSpec, Exit};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::container::{ClaimError, Container, MemoryReport};
+use crate::container::{ClaimError, Container, MemoryReport, Used};
 use crate::runner::{Runner, RunnerError, Running, Step};
 
 /// Gives workers to calls.
@@ -60,6 +60,9 @@ pub trait Held<R>: Send + 'static {
     /// What it did with its memory so far.
     fn memory(&self) -> MemoryReport;
 
+    /// What it has used so far.
+    fn used(&self) -> Used;
+
     /// Ends it: SIGTERM, and SIGKILL after `grace`. Returns at once.
     fn stop(self, runner: R, grace: Duration);
 }
@@ -101,6 +104,10 @@ impl Runs for Runner {
 impl Held<Runner> for Container {
     fn memory(&self) -> MemoryReport {
         Container::memory(self)
+    }
+
+    fn used(&self) -> Used {
+        self.cgroup().used()
     }
 
     fn stop(self, runner: Runner, grace: Duration) {

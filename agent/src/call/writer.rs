@@ -9,6 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use muster_wire::batch::{OutputsBuilder, Status};
 use muster_wire::frame::{Frame, HEADER, Kind, header};
 use muster_wire::pieces::Pieces;
+use muster_wire::receipt::Receipt;
 use muster_wire::results::Record;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -52,11 +53,14 @@ impl Message {
         message
     }
 
-    /// What a runner did, prints before outputs.
-    pub fn of_news(news: News, attempt: u32) -> Message {
+    /// What a runner did, prints before outputs, and what the outputs cost in between.
+    pub fn of_news(news: News, attempt: u32, receipt: Option<Receipt>) -> Message {
         let mut message = Message::default();
         for print in news.prints {
             message.print(print, attempt);
+        }
+        if let Some(receipt) = receipt {
+            receipt.to_frame().encode(&mut message.small);
         }
         let mut builder: Option<OutputsBuilder> = None;
         for record in news.records {
@@ -80,6 +84,15 @@ impl Message {
         let mut builder = OutputsBuilder::new(index, attempt);
         builder.push(status, item);
         Message::of(&builder.finish().to_frame())
+    }
+
+    /// A failure of ours that ended an input while it ran, and what it had cost.
+    pub fn of_failure(receipt: Receipt, item: &[u8]) -> Message {
+        let mut message = Message::of(&receipt.to_frame());
+        let mut builder = OutputsBuilder::new(receipt.first, receipt.attempt);
+        builder.push(Status::Failure, item);
+        builder.finish().to_frame().encode(&mut message.small);
+        message
     }
 
     fn print(&mut self, print: Printed, attempt: u32) {
@@ -278,7 +291,7 @@ mod tests {
             prints: sizes.iter().zip(0..).map(|(&size, index)| printed(index, size)).collect(),
             records: sizes.iter().zip(0..).map(|(&size, index)| record(index, size)).collect(),
         };
-        let chunks = written(vec![Message::of_news(news, 2)]).await;
+        let chunks = written(vec![Message::of_news(news, 2, None)]).await;
         let (mut prints, mut outputs) = (Vec::new(), Vec::new());
         for frame in frames(&chunks) {
             if frame.kind == Kind::Print {

@@ -6,9 +6,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use cgroups_rs::fs::cgroup::get_cgroups_relative_paths_by_pid;
 use cgroups_rs::fs::cpu::CpuController;
+use cgroups_rs::fs::cpuacct::CpuAcctController;
 use cgroups_rs::fs::cpuset::CpuSetController;
 use cgroups_rs::fs::hierarchies;
 use cgroups_rs::fs::memory::MemController;
@@ -55,11 +57,22 @@ pub struct MemoryReport {
     pub limit_bytes: u64,
 }
 
+/// What a worker has used so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Used {
+    /// Time of cores.
+    pub cpu: Duration,
+    /// The most memory it held, in bytes.
+    pub peak_bytes: u64,
+}
+
 /// The cgroup of one container.
 #[derive(Debug)]
 pub struct WorkerCgroup {
     cgroup: Cgroup,
     memory: PathBuf,
+    /// Where its time is counted; not everywhere.
+    time: Option<PathBuf>,
     last: Mutex<MemoryReport>,
 }
 
@@ -75,7 +88,13 @@ impl WorkerCgroup {
             _ => Cgroup::load_with_relative_paths(hierarchy, ".", paths),
         };
         let memory = controller::<MemController>(&cgroup, "memory")?.path().to_path_buf();
-        Ok(WorkerCgroup { cgroup, memory, last: Mutex::default() })
+        let time = match cgroup.v2() {
+            true => Some(memory.join("cpu.stat")),
+            false => controller::<CpuAcctController>(&cgroup, "cpuacct")
+                .ok()
+                .map(|found| found.path().join("cpuacct.usage")),
+        };
+        Ok(WorkerCgroup { cgroup, memory, time, last: Mutex::default() })
     }
 
     /// Writes the limits; `cores` is a list as the kernel writes it.
@@ -97,9 +116,10 @@ impl WorkerCgroup {
     /// What it did with its memory so far. Once the container has stopped: what was last seen.
     pub fn memory(&self) -> MemoryReport {
         let mut last = self.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(kills) =
-            read_key(&self.memory.join(self.name("memory.oom_control", "memory.events")))
-        {
+        if let Some(kills) = read_key(
+            &self.memory.join(self.name("memory.oom_control", "memory.events")),
+            "oom_kill ",
+        ) {
             last.oom_kills = last.oom_kills.max(kills);
         }
         let peak = self.memory.join(self.name("memory.max_usage_in_bytes", "memory.peak"));
@@ -107,6 +127,16 @@ impl WorkerCgroup {
             last.peak_bytes = last.peak_bytes.max(peak);
         }
         *last
+    }
+
+    /// What it has used so far. Cheap: two small files of the kernel's.
+    pub fn used(&self) -> Used {
+        let peak = self.memory.join(self.name("memory.max_usage_in_bytes", "memory.peak"));
+        let cpu = self.time.as_deref().and_then(|time| match self.cgroup.v2() {
+            true => read_key(time, "usage_usec ").map(Duration::from_micros),
+            false => read_number(time).map(Duration::from_nanos),
+        });
+        Used { cpu: cpu.unwrap_or_default(), peak_bytes: read_number(&peak).unwrap_or_default() }
     }
 
     /// Version 1 counts memory and memory-plus-swap, and refuses a moment in which the sum is below the part: when
@@ -135,7 +165,7 @@ impl WorkerCgroup {
 /// Removes cgroups below this path of every hierarchy, and the path itself, where nothing lives in them. Best effort: the
 /// kernel refuses to remove one that is in use. Only what is older than `age` is touched, because the engine makes a cgroup a
 /// moment before it puts a process into it.
-pub fn remove_empty(path: &str, age: std::time::Duration) {
+pub fn remove_empty(path: &str, age: Duration) {
     let roots = match hierarchies::auto().v2() {
         true => vec![PathBuf::from(hierarchies::UNIFIED_MOUNTPOINT)],
         false => folders(Path::new(hierarchies::UNIFIED_MOUNTPOINT)),
@@ -174,8 +204,8 @@ fn read_number(path: &Path) -> Option<u64> {
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-/// The count after `oom_kill` in a file of "key number" lines.
-fn read_key(path: &Path) -> Option<u64> {
+/// The count after `key` in a file of "key number" lines.
+fn read_key(path: &Path, key: &str) -> Option<u64> {
     let text = std::fs::read_to_string(path).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+    text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok())
 }

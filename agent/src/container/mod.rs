@@ -52,7 +52,7 @@ use std::time::Duration;
 use muster_wire::message::Mode;
 use tokio::sync::{Semaphore, watch};
 
-pub use cgroup::MemoryReport;
+pub use cgroup::{MemoryReport, Used};
 pub use error::{BuilderError, ClaimError, OpenError};
 pub use mounts::Source;
 pub use profile::{BUILD_AT, Builder, MOUNTS_AT};

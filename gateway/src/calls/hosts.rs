@@ -66,6 +66,11 @@ impl Hosts {
         }
     }
 
+    /// What the host is called.
+    pub fn name(&self, link: LinkId) -> Option<&str> {
+        self.hosts.get(&link).map(|host| host.link.host.as_str())
+    }
+
     fn see_states(&mut self) {
         let changed = |host: &Host| host.link.state() != host.state;
         let links: Vec<LinkId> =

@@ -32,6 +32,7 @@ pub mod log;
 pub mod machine;
 mod owner;
 pub mod queue;
+mod receipt;
 mod registry;
 mod restore;
 mod saver;

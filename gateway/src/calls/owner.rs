@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use muster_wire::batch::{Outputs, Status};
 use muster_wire::message::{CallError, ExceptionHead, Failure, WorkerStatus, from_json, to_json};
+use muster_wire::receipt::Receipt;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -13,6 +14,7 @@ use super::handle::{Command, Shared, event};
 use super::hosts::Hosts;
 use super::machine::{Fault, LinkId, Machine, Range, Verdict};
 use super::queue::Queue;
+use super::receipt;
 use super::saver::Saver;
 use super::wait::{self, Workers};
 use super::{CallState, EndError, OnError, PushError};
@@ -299,8 +301,21 @@ impl Owner {
                     self.shared.log.append_print(frame);
                 }
             }
+            LinkEvent::Receipt(receipt) => self.note_receipt(link, receipt),
             LinkEvent::Outputs(outputs) => self.take_outputs(link, outputs),
             LinkEvent::Ended => self.lose(link),
+        }
+    }
+
+    /// Says what inputs cost, before their outputs: after the last of those nothing is said any more.
+    fn note_receipt(&mut self, link: LinkId, receipt: Receipt) {
+        let end = receipt.first.saturating_add(u64::from(receipt.count));
+        if end > self.machine.received() {
+            return;
+        }
+        if let Some(host) = self.hosts.name(link) {
+            let event = receipt::event(&receipt, host, &self.shared.record.borrow().created);
+            self.shared.log.append(event);
         }
     }
 

@@ -11,6 +11,7 @@ use muster_wire::frame::{Decoder, Frame, Kind};
 use muster_wire::message::{WorkerStatus, from_json};
 use muster_wire::pieces::{Pieces, SMALL};
 use muster_wire::print::Print;
+use muster_wire::receipt::Receipt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +34,8 @@ pub enum LinkEvent {
     Workers(WorkerStatus),
     /// An input printed.
     Print(Print, Frame),
+    /// What inputs cost that end next.
+    Receipt(Receipt),
     /// Inputs have ended.
     Outputs(Outputs),
     /// Nothing more comes on this exchange.
@@ -169,6 +172,7 @@ fn read(frame: Frame<Pieces>) -> Result<Option<LinkEvent>, muster_wire::WireErro
             let frame = frame.joined();
             LinkEvent::Print(Print::decode(frame.body.clone())?, frame)
         }
+        Kind::Receipt => LinkEvent::Receipt(Receipt::decode(frame.body.joined())?),
         Kind::Outputs => LinkEvent::Outputs(Outputs::decode(frame.body)?),
         _ => return Ok(None),
     }))

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_agent::call::{Held, Workers, serve};
-use muster_agent::container::{ClaimError, MemoryReport};
+use muster_agent::container::{ClaimError, MemoryReport, Used};
 use muster_agent::engine::EngineError;
 use muster_agent::runner::Runner;
 use muster_agent::tasks::Tasks;
@@ -79,6 +79,10 @@ impl Drop for Process {
 }
 
 impl Held<Runner> for Process {
+    fn used(&self) -> Used {
+        Used::default()
+    }
+
     fn memory(&self) -> MemoryReport {
         let oom_kills = self.shared.oom_kills.load(Ordering::SeqCst) as u64;
         MemoryReport { oom_kills, peak_bytes: 9, limit_bytes: 10 }

@@ -38,6 +38,8 @@ pub enum Kind {
     WorkerStatus = 18,
     /// JSON: a host's capacity, slots and images.
     HostStatus = 19,
+    /// What inputs cost.
+    Receipt = 20,
     /// JSON: who speaks.
     Hello = 32,
     /// JSON: start a runner; carries descriptors.
@@ -67,6 +69,7 @@ impl Kind {
             17 => Demand,
             18 => WorkerStatus,
             19 => HostStatus,
+            20 => Receipt,
             32 => Hello,
             33 => Start,
             34 => Exit,

@@ -12,6 +12,7 @@ pub mod message;
 pub mod page;
 pub mod pieces;
 pub mod print;
+pub mod receipt;
 pub mod results;
 
 /// The largest single input or output, in bytes.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use muster_agent::call::{Held, Runs, Workers};
 use muster_agent::capacity::Want;
-use muster_agent::container::{ClaimError, MemoryReport, RoomGuard, Rooms};
+use muster_agent::container::{ClaimError, MemoryReport, RoomGuard, Rooms, Used};
 use muster_agent::runner::{News, RunnerError, Running, Step};
 use muster_wire::batch::{Inputs, Status};
 use muster_wire::frame::{Frame, Kind};
@@ -74,6 +74,10 @@ impl Workers for SimulatedWorkers {
 }
 
 impl Held<SimulatedRunner> for SimulatedRoom {
+    fn used(&self) -> Used {
+        Used::default()
+    }
+
     fn memory(&self) -> MemoryReport {
         MemoryReport::default()
     }

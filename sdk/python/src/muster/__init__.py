@@ -35,6 +35,7 @@ _HOMES = {
     "aio": "aio",
     "Call": "_call",
     "CallStatus": "_call",
+    "Receipt": "_receipts",
     "calls": "_call",
     "hosts": "_call",
     "current": "_current",
@@ -91,6 +92,7 @@ if TYPE_CHECKING:
     from ._errors import ValueTooLarge as ValueTooLarge
     from ._errors import WorkerDied as WorkerDied
     from ._map import remote_parallel_map as remote_parallel_map
+    from ._receipts import Receipt as Receipt
     from ._safe import Opaque as Opaque
 
 __all__ = [*_HOMES, "__version__"]

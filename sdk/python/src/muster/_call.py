@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, Literal, Optional, overload
+from typing import TYPE_CHECKING, Any, Literal, Optional, overload
 
 from . import _api
 from ._config import Endpoint, resolve
 from ._errors import CallError, CallFailed, UsageTypeError, UsageValueError
 from ._options import Results, checked_results
+
+if TYPE_CHECKING:
+    from ._receipts import Receipt
 
 _ENDED = ("succeeded", "failed", "cancelled")
 _STREAMS = {"stdout": 1, "stderr": 2}
@@ -145,6 +148,19 @@ class Call:
         if isinstance(failure, CallError):
             failure.outputs = listed.returned()
         raise failure
+
+    def receipts(self, *, timeout: Optional[float] = None) -> list[Receipt]:
+        """What each input that has an output cost, in input order, once the call has ended.
+
+        `pandas.DataFrame(call.receipts())` is a table of them. `TimeoutError` after `timeout` seconds; the call goes
+        on.
+        """
+        from ._follow import follow
+        from ._receipts import Receipts
+
+        told = Receipts()
+        follow(self._endpoint, self.id, told, timeout)
+        return told.list()
 
     def logs(
         self, index: Optional[int] = None, stream: Optional[Literal["stdout", "stderr"]] = None

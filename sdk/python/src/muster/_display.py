@@ -44,6 +44,11 @@ class Display:
         if event.get("total") is not None:
             self.total(event["total"])
 
+    def receipt(self, event: dict[str, Any]) -> None:
+        """The gateway told what inputs cost."""
+        if self._spinner is not None:
+            self._spinner.used.add(event)
+
     def flush(self) -> None:
         """Write the prints that are ready; raises what `print` would raise."""
         self._prints.flush()

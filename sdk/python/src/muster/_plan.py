@@ -132,7 +132,7 @@ class Plan:
             self._endpoint,
             self._options,
             self._pickled,
-            display or _display(self._function, self._spinner),
+            display or _display(self._function, self._spinner, self._options.spec),
             collector,
         )
         self.opened(session)
@@ -147,9 +147,9 @@ class Plan:
             raise
 
 
-def _display(function: Any, spinner: bool) -> Display:
+def _display(function: Any, spinner: bool, spec: dict[str, Any]) -> Display:
     if not spinner:
         return Display(None)
     from ._spinner import spinner_for
 
-    return Display(spinner_for(function))
+    return Display(spinner_for(function, spec["cpu"], spec["ram"]))

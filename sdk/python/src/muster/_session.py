@@ -366,6 +366,8 @@ class Session:
         kind = event.get("type")
         if kind == "progress":
             self.display.progress(event)
+        elif kind == "receipt":
+            self.display.receipt(event)
         elif kind == "end" and (event.get("error") or {}).get("code") == "stopping":
             self._lost = True
         elif kind == "end":

@@ -8,10 +8,13 @@ import time
 from typing import Any
 
 from . import _screen
+from ._receipts import Used
 
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _ASCII_FRAMES = "|/-\\"
 
+_TELLING = ("waiting", "starting", "pulling", "preparing", "environment")
+"""How reasons begin that say what is being done."""
 TICK_SECONDS = 0.1
 # Calls that end sooner are not worth a flicker.
 FIRST_SECONDS = 0.2
@@ -21,8 +24,10 @@ _NOTEBOOK_SECONDS = 0.5
 class Spinner:
     """Shows how far one call is. `tick` draws when it is time; `show` says what to draw."""
 
-    def __init__(self, function_name: str) -> None:
+    def __init__(self, function_name: str, cores: float = 1, memory_gb: float = 4) -> None:
         self._name = function_name
+        self.used = Used(cores, memory_gb)
+        """What the call has used; its line stays when the live one goes."""
         self._started = time.monotonic()
         self._next = self._started + FIRST_SECONDS
         self._progress: dict[str, Any] = {}
@@ -72,9 +77,12 @@ class Spinner:
             self.tick()
         self._paused = True
         _screen.leave(self)
+        line = self.used.line() or ""
         if self._display is not None:
-            self._display.update({"text/plain": ""}, raw=True)
+            self._display.update({"text/plain": line}, raw=True)
             self._display = None
+        elif line and _screen.is_terminal(sys.stderr):
+            print(line, file=sys.stderr)
 
     def text(self, now: float) -> str:
         """The line at monotonic time `now`."""
@@ -92,9 +100,7 @@ class Spinner:
         waiting = said.get("waiting")
         if waiting:
             text = str(waiting)
-            parts.append(
-                text if text.startswith(("waiting", "starting", "pulling")) else f"waiting: {text}"
-            )
+            parts.append(text if text.startswith(_TELLING) else f"waiting: {text}")
         elif not workers and not done:
             parts.append("starting")
         parts.append(_elapsed(elapsed))
@@ -108,12 +114,12 @@ class Spinner:
             self._display.update(content, raw=True)
 
 
-def spinner_for(function: Any) -> Spinner | None:
+def spinner_for(function: Any, cores: float = 1, memory_gb: float = 4) -> Spinner | None:
     """A spinner, if there is somewhere to show it."""
     if _notebook() is None and not _screen.is_terminal(sys.stderr):
         return None
     name = getattr(function, "__name__", None) or type(function).__name__
-    return Spinner(str(name))
+    return Spinner(str(name), cores, memory_gb)
 
 
 def _notebook() -> Any:
