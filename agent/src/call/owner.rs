@@ -305,7 +305,7 @@ impl<W: Workers> Owner<W> {
 
     /// As many workers as are wanted and of use.
     fn scale(&mut self) {
-        let Some(call) = self.call.clone() else { return };
+        let Some(call) = self.call.clone().filter(|_| self.error.is_none()) else { return };
         let useful = self.queue.len() + self.count(|state| state == State::Busy);
         let wanted = if self.ended { self.wanted.min(useful) } else { self.wanted };
         let active = self.count(is_active);
