@@ -56,7 +56,8 @@ def test_a_background_call_loses_nothing_that_was_shown_however_often_the_gatewa
     call = small_map(slow_digest, range(150), background=True, key=f"restart-{seed}")
     shown = []
     for _ in range(3):
-        until("it goes on", lambda: call.status().done > len(shown) // 3, 60)
+        before = len(shown) // 3
+        until("it goes on", lambda before=before: call.status().done > before, 60)
         time.sleep(rng.uniform(0, 0.5))
         seq = fleet.api.call(call.id)["seq"]
         shown = fleet.api.events(call.id, seq)

@@ -81,6 +81,9 @@ async fn contract(store: &dyn CallStore) {
     let (calls, _) = store.load().await.expect("loads");
     assert_eq!(calls.len(), 1);
     assert!(store.function("c-1").await.is_err());
+    let late = [chunk("c-1", 0, 1, payload(1, b'a')), events("c-1", 11, 12, payload(1, b'x'))];
+    store.commit(&late).await.expect("changes of a call that is gone are no error");
+    assert_eq!(store.load().await.expect("loads").0.len(), 1);
     store.commit(&[create("c-3", Some("k"))]).await.expect("the key is free again");
 }
 

@@ -45,7 +45,7 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// Keeps calls. See the module.
 pub trait CallStore: Send + Sync + 'static {
-    /// Makes these changes, in order, all or none; they are durable when this answers.
+    /// Makes these changes, in order, all or none; they are durable when this answers. Those of a call that is not there change nothing: it may have been removed while its owner still wrote.
     fn commit<'a>(&'a self, changes: &'a [Change]) -> Answer<'a, ()>;
     /// All calls in the order they were created, without payloads, and how old the store is, in seconds.
     fn load(&self) -> Answer<'_, (Vec<StoredCall>, u64)>;

@@ -349,7 +349,10 @@ async fn apply(connection: &mut SqliteConnection, change: &Change) -> Result<(),
             .bind(in_row(function))
         }
         Change::Chunk(Chunk { call, first, count, digest, payload }) => {
-            sqlx::query("INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?)")
+            sqlx::query(
+                "INSERT OR REPLACE INTO chunks SELECT call, ?2, ?3, ?4, ?5, ?6, ?7
+                 FROM calls WHERE call = ?1",
+            )
                 .bind(call)
                 .bind(*first as i64)
                 .bind(*count as i64)
@@ -362,7 +365,10 @@ async fn apply(connection: &mut SqliteConnection, change: &Change) -> Result<(),
             sqlx::query("UPDATE calls SET total = ? WHERE call = ?").bind(*total as i64).bind(call)
         }
         Change::Events(Events { call, first_seq, last_seq, done, attempt, payload }) => {
-            sqlx::query("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)")
+            sqlx::query(
+                "INSERT INTO events SELECT call, ?2, ?3, ?4, ?5, ?6, ?7, ?8
+                 FROM calls WHERE call = ?1",
+            )
                 .bind(call)
                 .bind(*first_seq as i64)
                 .bind(*last_seq as i64)
