@@ -73,6 +73,23 @@ def test_a_background_call_loses_nothing_that_was_shown_however_often_the_gatewa
     assert muster.Call(call.id).results() == list(map(digest, range(150)))
 
 
+def test_a_million_queued_inputs_are_there_again_in_little_memory(fleet):
+    def wait(_):
+        import time
+
+        time.sleep(600)
+
+    call = small_map(wait, range(1_000_000), background=True, max_parallelism=1)
+    begun = time.monotonic()
+    fleet.crash_gateway()
+    print(f"ready after {time.monotonic() - begun:.2f} s")
+    status = call.status()
+    assert (status.total, status.done) == (1_000_000, 0)
+    assert fleet.gateway.memory_peak() < 300 << 20
+    print(f"peak {fleet.gateway.memory_peak() >> 20} MiB")
+    call.cancel()
+
+
 def test_an_upload_goes_on_while_the_gateway_is_started_again(fleet):
     crashed = threading.Event()
 
