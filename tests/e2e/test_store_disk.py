@@ -69,7 +69,7 @@ def test_after_a_power_cut_all_that_was_answered_or_shown_is_there(tmp_path, lea
     seed = random.randrange(1 << 32)
     print("seed", seed)
     rng = random.Random(seed)
-    image, copy, folder = tmp_path / "image", tmp_path / "copy", tmp_path / "service"
+    image, folder = tmp_path / "image", tmp_path / "service"
     make_image(image, 256)
     with on_image(folder / "gateway", image), Service(folder) as service:
         lead_to(service)
@@ -92,6 +92,7 @@ def test_after_a_power_cut_all_that_was_answered_or_shown_is_there(tmp_path, lea
             time.sleep(rng.uniform(0, 0.3))
             shown = service.api.events(running.id, service.api.call(running.id)["seq"])
             promised = dict(acknowledged)
+            copy = tmp_path / f"copy-{cut}"
             service.gateway.process.send_signal(signal.SIGSTOP)
             cut_power(image, copy)
             service.gateway.process.send_signal(signal.SIGCONT)

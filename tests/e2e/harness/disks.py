@@ -17,7 +17,7 @@ def mounted(folder, *arguments):
     try:
         yield folder
     finally:
-        _run("umount", "--lazy", folder)
+        _run("umount", folder)
 
 
 def small(folder, mib):

@@ -348,19 +348,17 @@ async fn apply(connection: &mut SqliteConnection, change: &Change) -> Result<(),
             .bind(i64::from(function.crc))
             .bind(in_row(function))
         }
-        Change::Chunk(Chunk { call, first, count, digest, payload }) => {
-            sqlx::query(
-                "INSERT OR REPLACE INTO chunks SELECT call, ?2, ?3, ?4, ?5, ?6, ?7
+        Change::Chunk(Chunk { call, first, count, digest, payload }) => sqlx::query(
+            "INSERT OR REPLACE INTO chunks SELECT call, ?2, ?3, ?4, ?5, ?6, ?7
                  FROM calls WHERE call = ?1",
-            )
-                .bind(call)
-                .bind(*first as i64)
-                .bind(*count as i64)
-                .bind(&digest[..])
-                .bind(payload.len() as i64)
-                .bind(i64::from(payload.crc))
-                .bind(in_row(payload))
-        }
+        )
+        .bind(call)
+        .bind(*first as i64)
+        .bind(*count as i64)
+        .bind(&digest[..])
+        .bind(payload.len() as i64)
+        .bind(i64::from(payload.crc))
+        .bind(in_row(payload)),
         Change::Close { call, total } => {
             sqlx::query("UPDATE calls SET total = ? WHERE call = ?").bind(*total as i64).bind(call)
         }
@@ -369,14 +367,14 @@ async fn apply(connection: &mut SqliteConnection, change: &Change) -> Result<(),
                 "INSERT INTO events SELECT call, ?2, ?3, ?4, ?5, ?6, ?7, ?8
                  FROM calls WHERE call = ?1",
             )
-                .bind(call)
-                .bind(*first_seq as i64)
-                .bind(*last_seq as i64)
-                .bind(i64::from(*attempt))
-                .bind(Done::write_all(done))
-                .bind(payload.len() as i64)
-                .bind(i64::from(payload.crc))
-                .bind(in_row(payload))
+            .bind(call)
+            .bind(*first_seq as i64)
+            .bind(*last_seq as i64)
+            .bind(i64::from(*attempt))
+            .bind(Done::write_all(done))
+            .bind(payload.len() as i64)
+            .bind(i64::from(payload.crc))
+            .bind(in_row(payload))
         }
         Change::End { call, record, age_s } => {
             sqlx::query("DELETE FROM chunks WHERE call = ?")
