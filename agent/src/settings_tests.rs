@@ -62,7 +62,7 @@ fn every_mistake_is_reported_at_once() {
         Path::new("/nowhere"),
         &[
             "--gateway",
-            "https://x",
+            "ftp://x",
             "--host-name",
             "No!",
             "--cpus",
