@@ -60,6 +60,10 @@ struct Waiter {
 pub struct Capacity {
     total: Want,
     free: Want,
+    /// Cores of workers that only wait; part of what is free.
+    lent: Millis,
+    /// Cores that were taken back while others had them; what comes free pays it first.
+    owed: Millis,
     unpinned: BTreeSet<usize>,
     queue: VecDeque<Waiter>,
     next: u64,
@@ -70,7 +74,7 @@ impl Capacity {
     pub fn new(cores: impl IntoIterator<Item = usize>, ram: u64) -> Capacity {
         let unpinned: BTreeSet<usize> = cores.into_iter().collect();
         let total = Want { cpu: unpinned.len() as Millis * 1000, ram };
-        Capacity { total, free: total, unpinned, queue: VecDeque::new(), next: 0 }
+        Capacity { total, free: total, lent: 0, owed: 0, unpinned, queue: VecDeque::new(), next: 0 }
     }
 
     /// What there is.
@@ -138,9 +142,34 @@ impl Capacity {
 
     /// Takes back what a worker held.
     pub fn give_back(&mut self, room: Room) {
-        self.free.cpu += room.want.cpu;
+        self.free_cores(room.want.cpu);
         self.free.ram += room.want.ram;
         self.unpinned.extend(room.cores);
+    }
+
+    /// Who holds this only waits: others may have its cores meanwhile, not its memory.
+    pub fn lend(&mut self, room: &Room) {
+        self.lent += room.want.cpu;
+        self.free_cores(room.want.cpu);
+    }
+
+    /// The wait is over. What others have by now is owed: nothing is given until it is paid.
+    pub fn take_back(&mut self, room: &Room) {
+        self.lent -= room.want.cpu;
+        let free = self.free.cpu.min(room.want.cpu);
+        self.free.cpu -= free;
+        self.owed += room.want.cpu - free;
+    }
+
+    /// Cores that are lent, in thousandths.
+    pub fn lent(&self) -> Millis {
+        self.lent
+    }
+
+    fn free_cores(&mut self, cpu: Millis) {
+        let paid = self.owed.min(cpu);
+        self.owed -= paid;
+        self.free.cpu += cpu - paid;
     }
 
     fn fits_now(&self, want: &Want) -> bool {
@@ -151,7 +180,8 @@ impl Capacity {
     fn take(&mut self, want: Want) -> Room {
         self.free.cpu -= want.cpu;
         self.free.ram -= want.ram;
-        let count = want.whole().unwrap_or(0);
+        // Of cores that are lent nobody can have one for its own: then all of its own are a quota over all.
+        let count = want.whole().filter(|count| *count <= self.unpinned.len()).unwrap_or(0);
         let cores: Vec<usize> = self.unpinned.iter().copied().take(count).collect();
         cores.iter().for_each(|core| {
             self.unpinned.remove(core);
@@ -282,5 +312,25 @@ mod tests {
             held.into_iter().for_each(|room| capacity.give_back(room));
             prop_assert_eq!(capacity.free(), total);
         }
+    }
+
+    #[test]
+    fn what_a_waiting_worker_lends_is_given_and_comes_back_when_others_are_done() {
+        let mut capacity = Capacity::new([0, 1], 8 * GIB);
+        let want = Want::new(2.0, GIB);
+        let parent = serve(&mut capacity, want).expect("there is room");
+        assert_eq!(serve(&mut capacity, Want::new(1.0, GIB)), None);
+        capacity.leave(Ticket(1));
+        capacity.lend(&parent);
+        let child = serve(&mut capacity, Want::new(1.0, GIB)).expect("lent");
+        assert_eq!((child.cores.len(), capacity.lent()), (0, 2000));
+        capacity.take_back(&parent);
+        assert_eq!((capacity.free().cpu, capacity.lent()), (0, 0));
+        assert_eq!(serve(&mut capacity, Want::new(1.0, GIB)), None, "one core is owed");
+        capacity.give_back(child);
+        assert!(capacity.grant().is_empty(), "it pays the debt");
+        capacity.give_back(parent);
+        assert_eq!(capacity.grant().len(), 1);
+        assert_eq!(capacity.free(), Want { cpu: 1000, ram: 7 * GIB });
     }
 }

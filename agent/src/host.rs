@@ -5,6 +5,7 @@ use tokio::sync::watch;
 
 use crate::call::Workers;
 use crate::container::{ClaimError, Container, Containers, Limits, say};
+use crate::data::mount_name;
 use crate::environments::Environments;
 use crate::runner::Runner;
 
@@ -49,7 +50,7 @@ impl Workers for Host {
         for blob in &spec.data {
             let how_far = |how_far| say(&waiting, how_far);
             let kept = containers.data().get(&spec.call, blob, how_far).await?;
-            data.push((format!("data-{}", blob.id), kept));
+            data.push((mount_name(&blob.id), kept));
         }
         let claim = containers.claim(&spec.call, &spec.image, mode, python, limits, waiting);
         let mut worker = claim.await?;
@@ -59,6 +60,8 @@ impl Workers for Host {
         for (name, kept) in data {
             worker.container.mount(&name, kept)?;
         }
+        let data = containers.data();
+        worker.container.open(&spec.call, data.client(), data);
         Ok((worker.runner, worker.container))
     }
 }

@@ -36,6 +36,8 @@ impl Board {
             cores,
             ram_bytes,
             free_cores: cores,
+            lent_cores: 0.0,
+            waiting_workers: 0,
             free_ram_bytes: ram_bytes,
             workers: 0,
             warm: 0,
@@ -53,10 +55,18 @@ impl Board {
         self.status.subscribe()
     }
 
-    /// What calls left free, and how many workers they have.
-    pub fn free(&self, cores: f64, ram_bytes: u64, workers: u32) {
+    /// What calls left free or lent, and how many workers they have.
+    pub fn free(
+        &self,
+        cores: f64,
+        (lent_cores, waiting): (f64, u32),
+        ram_bytes: u64,
+        workers: u32,
+    ) {
         self.change(|status| {
             status.free_cores = cores;
+            status.lent_cores = lent_cores;
+            status.waiting_workers = waiting;
             status.free_ram_bytes = ram_bytes;
             status.workers = workers;
         });

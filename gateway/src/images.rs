@@ -75,6 +75,8 @@ mod tests {
             cores: 1.0,
             ram_bytes: 1,
             free_cores: 1.0,
+            lent_cores: 0.0,
+            waiting_workers: 0,
             free_ram_bytes: 1,
             workers: 0,
             warm: 0,

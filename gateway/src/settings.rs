@@ -115,6 +115,14 @@ pub struct Settings {
     #[arg(long, env = "MUSTER_GATEWAY_STORE_LIMIT", default_value = "50GiB", value_parser = bytes)]
     pub store_limit: u64,
 
+    /// How deep calls may be nested that functions make: 0 for none at all.
+    #[arg(long, env = "MUSTER_GATEWAY_NESTED_DEPTH", default_value_t = 4)]
+    pub nested_depth: u32,
+
+    /// How many calls that one call's functions made may run at once.
+    #[arg(long, env = "MUSTER_GATEWAY_NESTED_CALLS", default_value_t = 1_000)]
+    pub nested_calls: usize,
+
     /// How long open answers may go on after the gateway was asked to stop.
     #[arg(long, env = "MUSTER_GATEWAY_STOP_GRACE", default_value = "5s", value_parser = humantime::parse_duration)]
     pub stop_grace: Duration,
@@ -170,6 +178,8 @@ impl Settings {
                 print_bytes: self.print_limit,
             },
             grace: self.grace,
+            nested_depth: self.nested_depth,
+            nested_calls: self.nested_calls,
             keep_foreground: self.keep_foreground,
             keep_foreground_calls: self.keep_foreground_calls,
             keep_background: self.keep_background,

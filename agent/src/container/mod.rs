@@ -54,7 +54,7 @@ use tokio::sync::{Semaphore, watch};
 
 pub use cgroup::{MemoryReport, Used};
 pub use error::{BuilderError, ClaimError, OpenError};
-pub use mounts::Source;
+pub use mounts::{MountFolder, Source};
 pub use profile::{BUILD_AT, Builder, MOUNTS_AT};
 pub use rooms::{RoomGuard, Rooms, say};
 pub use worker::{Container, Worker};

@@ -95,6 +95,11 @@ impl MountFolder {
         &self.path
     }
 
+    /// Whether something is mounted under this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.path.join(name).exists()
+    }
+
     /// Mounts `source` read-only under this name, a single path component; a container of this folder sees it at once.
     pub fn mount(&mut self, name: &str, source: Source) -> io::Result<()> {
         let from = (*source).as_ref();

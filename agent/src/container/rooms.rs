@@ -2,11 +2,12 @@
 //! back what they hold however a claim ends.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::{oneshot, watch};
 
-use crate::capacity::{Capacity, Room, Ticket, Want};
+use crate::capacity::{Capacity, Millis, Room, Ticket, Want};
 use crate::status::Board;
 
 /// A cheap handle to the host's cores and memory.
@@ -21,19 +22,23 @@ struct Shared {
     capacity: Capacity,
     waiters: HashMap<Ticket, oneshot::Sender<RoomGuard>>,
     held: u32,
+    /// Those of them whose cores are lent.
+    waiting: u32,
 }
 
 /// Room for one worker; goes back when it is dropped.
 #[derive(Debug)]
 pub struct RoomGuard {
     room: Option<Room>,
+    /// Whether its cores are lent.
+    lent: AtomicBool,
     rooms: Rooms,
 }
 
 impl Rooms {
     /// All of it free.
     pub fn new(capacity: Capacity, board: Board) -> Rooms {
-        let shared = Shared { capacity, waiters: HashMap::new(), held: 0 };
+        let shared = Shared { capacity, waiters: HashMap::new(), held: 0, waiting: 0 };
         Rooms { shared: Arc::new(Mutex::new(shared)), board }
     }
 
@@ -84,7 +89,8 @@ impl Rooms {
                 .collect()
         };
         for (waiter, room) in granted {
-            let guard = RoomGuard { room: Some(room), rooms: self.clone() };
+            let guard =
+                RoomGuard { room: Some(room), lent: AtomicBool::new(false), rooms: self.clone() };
             // Whoever left in this very moment lets the guard fall, which gives the room to the next.
             if let Some(waiter) = waiter {
                 let _ = waiter.send(guard);
@@ -94,11 +100,11 @@ impl Rooms {
     }
 
     fn publish(&self) {
-        let (free, held) = {
+        let (free, lent, waiting, held) = {
             let shared = self.lock();
-            (shared.capacity.free(), shared.held)
+            (shared.capacity.free(), shared.capacity.lent(), shared.waiting, shared.held)
         };
-        self.board.free(free.cpu as f64 / 1000.0, free.ram, held);
+        self.board.free(cores(free.cpu), (cores(lent), waiting), free.ram, held);
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -111,10 +117,35 @@ impl RoomGuard {
     pub fn room(&self) -> &Room {
         self.room.as_ref().expect("it is only taken out when the guard is dropped")
     }
+
+    /// Its worker only waits: others may have its cores.
+    pub fn lend(&self) {
+        if !self.lent.swap(true, Ordering::Relaxed) {
+            {
+                let mut shared = self.rooms.lock();
+                shared.waiting += 1;
+                shared.capacity.lend(self.room());
+            }
+            self.rooms.serve();
+        }
+    }
+
+    /// Its worker goes on.
+    pub fn take_back(&self) {
+        if self.lent.swap(false, Ordering::Relaxed) {
+            {
+                let mut shared = self.rooms.lock();
+                shared.waiting -= 1;
+                shared.capacity.take_back(self.room());
+            }
+            self.rooms.serve();
+        }
+    }
 }
 
 impl Drop for RoomGuard {
     fn drop(&mut self) {
+        self.take_back();
         if let Some(room) = self.room.take() {
             {
                 let mut shared = self.rooms.lock();
@@ -138,6 +169,10 @@ impl Drop for Place<'_> {
         shared.capacity.leave(self.ticket);
         shared.waiters.remove(&self.ticket);
     }
+}
+
+fn cores(cpu: Millis) -> f64 {
+    cpu as f64 / 1000.0
 }
 
 /// Tells a reader why it waits; only a change wakes it.

@@ -19,6 +19,8 @@ pub const FOLDERS: &str = "w";
 #[derive(Debug)]
 pub struct SocketFolder {
     path: PathBuf,
+    /// On which the function may ask us, once its worker is claimed.
+    calls: Option<UnixListener>,
 }
 
 impl SocketFolder {
@@ -30,14 +32,20 @@ impl SocketFolder {
     ) -> io::Result<(SocketFolder, UnixListener)> {
         let path = state_dir.join(FOLDERS).join(short);
         std::fs::create_dir_all(&path)?;
-        let folder = SocketFolder { path };
-        let socket = folder.path.join("agent.sock");
+        let mut folder = SocketFolder { path, calls: None };
+        let (socket, calls) = (folder.path.join("agent.sock"), folder.path.join("call.sock"));
         let listener = UnixListener::bind(&socket)?;
-        for (path, mode) in [(&socket, 0o600), (&folder.path, 0o700)] {
+        folder.calls = Some(UnixListener::bind(&calls)?);
+        for (path, mode) in [(&socket, 0o600), (&calls, 0o600), (&folder.path, 0o700)] {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
             chown(path, Some(uid), Some(uid))?;
         }
         Ok((folder, listener))
+    }
+
+    /// The listener for the function's own requests; once.
+    pub fn take_calls(&mut self) -> Option<UnixListener> {
+        self.calls.take()
     }
 
     /// Where it is.

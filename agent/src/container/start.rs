@@ -1,7 +1,8 @@
 //! How a warm worker comes to be: name, folder, container, connection, runner. Each step has a deadline, and whatever
 //! fails, what was made before is removed.
 
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use muster_wire::message::Mode;
@@ -58,8 +59,10 @@ pub async fn start(
     let (folder, listener) = SocketFolder::create(&site.state_dir, name.short(), name.uid())
         .map_err(StartError::Socket)?;
     let mounts = site.mounts.folder(name.short()).map_err(StartError::Mounts)?;
+    let mounts_dir = mounts.path().to_owned();
+    let mounts = Arc::new(Mutex::new(mounts));
     let remains = Remains { site: site.clone(), folder, mounts, name };
-    match build(&remains, listener, image, mode, builder).await {
+    match build(&remains, &mounts_dir, listener, image, mode, builder).await {
         Ok((runner, process, cgroup)) => {
             Ok(Worker { runner, container: Container::new(process, cgroup, remains) })
         }
@@ -72,13 +75,14 @@ pub async fn start(
 
 async fn build(
     remains: &Remains,
+    mounts_dir: &Path,
     listener: tokio::net::UnixListener,
     image: &str,
     mode: Mode,
     builder: Option<Builder<'_>>,
 ) -> Result<(Runner, super::process::Process, WorkerCgroup), StartError> {
     let (site, full, uid) = (&remains.site, remains.name.full(), remains.name.uid());
-    let (socket_dir, mounts_dir) = (remains.folder.path(), remains.mounts.path());
+    let socket_dir = remains.folder.path();
     let plan = Plan { name: &full, image, uid, socket_dir, mounts_dir, builder };
     let body = site.profile.container(&plan);
     let id = site.engine.create(&full, body).await.map_err(StartError::Engine)?;

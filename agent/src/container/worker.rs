@@ -2,8 +2,10 @@
 //! back as soon as pid 1 is dead, because then every process and byte of the container is; the engine's removal follows
 //! in the background.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Site;
 use super::cgroup::{MemoryReport, WorkerCgroup};
@@ -13,6 +15,9 @@ use super::names::Name;
 use super::process::Process;
 use super::rooms::RoomGuard;
 use super::socket::SocketFolder;
+use crate::data::Data;
+use crate::link::Client;
+use crate::nested::Nested;
 use crate::runner::Runner;
 
 /// SIGKILL works at once, unless the kernel is stuck in a disk or a driver.
@@ -43,7 +48,7 @@ pub struct Remains {
     /// Removed with the container.
     pub folder: SocketFolder,
     /// Unmounted when the container is gone.
-    pub mounts: MountFolder,
+    pub mounts: Arc<Mutex<MountFolder>>,
     /// Freed last.
     pub name: Name,
 }
@@ -52,7 +57,9 @@ pub struct Remains {
 struct Parts {
     process: Process,
     cgroup: Arc<WorkerCgroup>,
-    room: Option<RoomGuard>,
+    room: Option<Arc<RoomGuard>>,
+    /// Ends what serves the function's own requests.
+    nested: Option<DropGuard>,
     full_name: String,
     remains: Remains,
 }
@@ -62,7 +69,9 @@ impl Container {
     pub fn new(process: Process, cgroup: WorkerCgroup, remains: Remains) -> Container {
         let full_name = remains.name.full();
         let cgroup = Arc::new(cgroup);
-        Container { parts: Some(Parts { process, cgroup, room: None, full_name, remains }) }
+        Container {
+            parts: Some(Parts { process, cgroup, room: None, nested: None, full_name, remains }),
+        }
     }
 
     /// The container's name, as the engine knows it.
@@ -93,7 +102,7 @@ impl Container {
     /// From now on it holds this room.
     pub fn hold(&mut self, room: RoomGuard) {
         if let Some(parts) = &mut self.parts {
-            parts.room = Some(room);
+            parts.room = Some(Arc::new(room));
         }
     }
 
@@ -101,8 +110,23 @@ impl Container {
     /// is one of ours, a single path component.
     pub fn mount(&mut self, name: &str, source: Source) -> Result<(), ClaimError> {
         let Some(parts) = &mut self.parts else { return Ok(()) };
-        let mounted = parts.remains.mounts.mount(name, source);
+        let mounted =
+            parts.remains.mounts.lock().unwrap_or_else(PoisonError::into_inner).mount(name, source);
         mounted.map_err(|source| ClaimError::Mount { what: name.into(), source })
+    }
+
+    /// From now on its function may ask for data, and make calls of its own.
+    pub fn open(&mut self, call: &str, client: &Client, data: &Data) {
+        let Some(parts) = &mut self.parts else { return };
+        let (Some(listener), Some(room)) = (parts.remains.folder.take_calls(), &parts.room) else {
+            return;
+        };
+        let (mounts, room) = (Arc::downgrade(&parts.remains.mounts), Arc::downgrade(room));
+        let nested = Nested::new(call, client.clone(), data.clone(), mounts, room);
+        let worker = CancellationToken::new();
+        let tasks = &parts.remains.site.tasks;
+        tasks.spawn(nested.serve(listener, worker.clone(), tasks.clone()));
+        parts.nested = Some(worker.drop_guard());
     }
 
     /// SIGTERM to the runner's processes, after `grace` SIGKILL (at once when it is zero), then the room goes back and the container is
@@ -140,6 +164,7 @@ impl Drop for Container {
 impl Parts {
     async fn end(self) {
         self.process.kill();
+        drop(self.nested);
         if tokio::time::timeout(DEATH, self.process.exited()).await.is_err() {
             tracing::error!(worker = self.full_name, "killed container does not die");
         }

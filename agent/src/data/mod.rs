@@ -146,6 +146,11 @@ impl Data {
         Data { shared: Arc::new(Shared { client, folder, shelf, tasks }) }
     }
 
+    /// The way to the gateway.
+    pub fn client(&self) -> &Client {
+        &self.shared.client
+    }
+
     /// A blob that a call may read, here; fetched if it is not yet. Says meanwhile how far that is.
     pub async fn get(
         &self,
@@ -255,6 +260,11 @@ impl Data {
 enum Found {
     Here(Arc<Kept>),
     Coming { progress: watch::Receiver<Progress>, mine: bool },
+}
+
+/// Under which name a worker sees a blob.
+pub fn mount_name(id: &str) -> String {
+    format!("data-{id}")
 }
 
 /// The request for a blob of a call.

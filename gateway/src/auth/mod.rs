@@ -116,6 +116,12 @@ impl Identity {
         }
     }
 
+    /// The function of one of this owner's calls: it makes calls, and handles those that it made.
+    pub fn of_owner(owner: &str) -> Identity {
+        let scopes = vec![Scope::Submit, Scope::Read, Scope::Cancel];
+        Identity { id: String::new(), owner: owner.to_owned(), scopes, host: None, limited: false }
+    }
+
     fn of(entry: &Entry) -> Identity {
         Identity {
             id: entry.id.clone(),

@@ -5,13 +5,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use muster_wire::batch::Inputs;
 use muster_wire::frame::{Frame, Kind};
-use muster_wire::message::CallSpec;
+use muster_wire::message::{CallError, CallSpec};
 use muster_wire::pieces::Pieces;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::family::Family;
 use super::kept::{Kept, digest};
 use super::log::{Log, LogEnd, Read, dropped_event, last_seq};
 use super::{CallOptions, CallRecord, NewCall, PushError};
@@ -50,6 +51,8 @@ pub(super) struct Shared {
     pub readers: watch::Sender<u64>,
     /// Held by the request that gives inputs.
     pub turn: Arc<Semaphore>,
+    /// Its parent and its children.
+    pub family: Family,
 }
 
 impl Shared {
@@ -70,7 +73,8 @@ impl Shared {
             function: new.function,
             kept,
             commands,
-            cancel: CancellationToken::new(),
+            cancel: Family::cancellation(new.parent.as_ref()),
+            family: Family::of(new.parent.as_ref()),
             readers: watch::Sender::new(0),
             turn: Arc::new(Semaphore::new(1)),
         };
@@ -87,6 +91,7 @@ pub(super) enum Command {
     Push(Inputs, oneshot::Sender<Result<u64, PushError>>),
     End(Option<u64>, oneshot::Sender<Result<u64, PushError>>),
     Count(oneshot::Sender<Result<u64, PushError>>),
+    Fail(CallError),
 }
 
 impl CallHandle {
@@ -98,6 +103,21 @@ impl CallHandle {
     /// Whose call it is.
     pub fn owner(&self) -> &str {
         &self.shared.owner
+    }
+
+    /// The call whose function made it.
+    pub fn parent(&self) -> Option<&str> {
+        self.shared.family.parent.as_deref()
+    }
+
+    /// Whether it was given to this host, and has not ended.
+    pub fn runs_on(&self, host: &str) -> bool {
+        self.shared.family.runs_on(host)
+    }
+
+    /// Ends it as failed; one that has ended stays as it is.
+    pub async fn fail(&self, error: CallError) {
+        let _ = self.shared.commands.send(Command::Fail(error)).await;
     }
 
     /// What hosts get.

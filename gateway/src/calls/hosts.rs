@@ -191,6 +191,7 @@ impl Hosts {
 impl Host {
     /// Opens an exchange and sends the call. Before its first DEMAND the host takes an input for each worker.
     fn open(target: &Target, shared: &Shared, news: Inbox) -> Host {
+        shared.family.given_to(&target.link.host);
         let exchange = target.link.open(&shared.spec.call, news);
         let mut opening = vec![json_frame(Kind::Spec, &shared.spec)];
         if !shared.function.is_empty() {

@@ -25,6 +25,7 @@
 //!
 //! **Not here.** HTTP, containers, and where workers go (`fleet`). Foreground calls do not survive a restart of the gateway: their clients hold the inputs, and submit again what has no output.
 
+mod family;
 mod handle;
 mod hosts;
 mod kept;
@@ -93,6 +94,8 @@ pub struct NewCall {
     pub function: Bytes,
     /// Keeps its shared data until it ends.
     pub pin: Option<Arc<Pin>>,
+    /// The call whose function makes it.
+    pub parent: Option<CallHandle>,
 }
 
 /// Where a call is.

@@ -173,6 +173,7 @@ pub(super) async fn run(start: Start) {
     }
     owner.finish(saver, &tasks).await;
     drop(pin);
+    shared.family.end();
 }
 
 /// What the saver, if there is one, does next.
@@ -241,6 +242,10 @@ impl Owner {
                 let count = range.end - range.start;
                 let known = self.machine.known(range.start, count);
                 (known.map(|known| self.machine.skip(count - known)), reply)
+            }
+            Command::Fail(error) => {
+                self.stop(CallState::Failed, Some(EndError::Call(error)));
+                return Ok(());
             }
             Command::Push(mut inputs, reply) => {
                 let known = self.machine.known(inputs.first, inputs.len() as u64);
@@ -460,9 +465,15 @@ impl Owner {
     fn wanted(&self) -> u32 {
         let limit = self.shared.options.max_parallelism.unwrap_or(u32::MAX);
         let useful = u32::try_from(self.machine.outstanding()).unwrap_or(u32::MAX);
+        let placed = self.placement.targets.iter().map(|target| target.workers).sum();
         let kept = match self.machine.total() {
             Some(_) => 0,
-            None => self.placement.targets.iter().map(|target| target.workers).sum(),
+            None => placed,
+        };
+        // What its waiting workers lend is for its children.
+        let limit = match self.shared.family.children() {
+            0 => limit,
+            _ => limit.min(placed.max(1)),
         };
         useful.max(kept).min(self.placement.slots.max(1)).min(limit)
     }

@@ -29,6 +29,10 @@ const AGE_EVERY: Duration = Duration::from_secs(60);
 /// What calls may use, and how long they are kept.
 #[derive(Debug, Clone, Copy)]
 pub struct CallsConfig {
+    /// How deep calls may be nested that functions make.
+    pub nested_depth: u32,
+    /// How many calls that one call's functions made may run at once.
+    pub nested_calls: usize,
     /// Calls at once.
     pub max_calls: usize,
     /// Bytes of waiting inputs one call has in memory.
@@ -136,6 +140,18 @@ pub enum AdmitError {
         wants: String,
         /// Images that fit.
         fitting: Vec<String>,
+    },
+    /// A function made a call too deep.
+    #[error("calls of functions may be nested {limit} deep")]
+    TooDeep {
+        /// What may be.
+        limit: u32,
+    },
+    /// A call's functions made too many calls.
+    #[error("functions of one call may have {limit} calls running")]
+    TooManyChildren {
+        /// What may be.
+        limit: usize,
     },
     /// There are as many calls as may be.
     #[error("the gateway has as many calls as it takes")]
@@ -368,8 +384,22 @@ impl Calls {
         self.lock().by_number.values().rev().map(|kept| kept.handle.clone()).collect()
     }
 
+    /// Whether the call's parent may have it.
+    fn admit_child(&self, new: &NewCall) -> Result<(), AdmitError> {
+        let Some(parent) = &new.parent else { return Ok(()) };
+        let (family, config) = (&parent.shared.family, &self.shared.config);
+        if family.depth >= config.nested_depth {
+            return Err(AdmitError::TooDeep { limit: config.nested_depth });
+        }
+        if family.children() >= config.nested_calls {
+            return Err(AdmitError::TooManyChildren { limit: config.nested_calls });
+        }
+        Ok(())
+    }
+
     /// Whether the call can run on the hosts there are; gives its image.
     fn admit(&self, new: &NewCall) -> Result<String, AdmitError> {
+        self.admit_child(new)?;
         let hosts = self.shared.fleet.kinds();
         if hosts.is_empty() {
             return Err(AdmitError::NoHosts);

@@ -67,7 +67,7 @@ fn read(stored: &StoredCall) -> Option<(NewCall, CallRecord)> {
     let options: CallOptions = from_slice(&created.options).ok()?;
     let function = created.function.joined();
     let (key, owner) = (created.key.clone(), created.owner.clone());
-    let new = NewCall { spec, options, key, owner, function, pin: None };
+    let new = NewCall { spec, options, key, owner, function, pin: None, parent: None };
     let record = match &stored.end {
         Some((record, _)) => from_slice(record).ok()?,
         None => first_record(&new, created.created.clone()),

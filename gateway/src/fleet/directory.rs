@@ -128,7 +128,8 @@ impl Shared {
 }
 
 fn alike(a: &HostStatus, b: &HostStatus) -> bool {
-    (a.cores, a.ram_bytes, a.pull) == (b.cores, b.ram_bytes, b.pull) && a.images == b.images
+    (a.cores, a.lent_cores, a.ram_bytes, a.pull) == (b.cores, b.lent_cores, b.ram_bytes, b.pull)
+        && a.images == b.images
 }
 
 /// How many claims found a warm worker, over all hosts: an agent tells how many there were since it began.
@@ -155,6 +156,8 @@ mod tests {
             cores,
             ram_bytes: 1 << 30,
             free_cores: cores,
+            lent_cores: 0.0,
+            waiting_workers: 0,
             free_ram_bytes: 1 << 30,
             workers: 0,
             warm: 0,

@@ -147,7 +147,7 @@ impl Owner {
             self.stale = true;
         }
         let room = HostRoom {
-            cores: status.cores,
+            cores: status.cores + status.lent_cores,
             ram_bytes: status.ram_bytes,
             state,
             pull: status.pull,

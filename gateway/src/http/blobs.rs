@@ -8,9 +8,8 @@ use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, R
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 
-use super::Front;
 use super::problem::{Code, MUSTER_CALL, Problem};
-use super::request_body;
+use super::{Front, nested, request_body};
 use crate::auth::Identity;
 use crate::blobs::{Begun, BlobError, BlobId, HOSTS, Key, Look};
 
@@ -102,8 +101,7 @@ fn owner(front: &Front, who: &Identity, headers: &HeaderMap) -> Result<String, P
         return Ok(who.owner.clone());
     }
     let Some(call) = headers.get(MUSTER_CALL) else { return Ok(HOSTS.to_owned()) };
-    let id = call.to_str().unwrap_or_default();
-    let call = front.calls.get(id).ok_or_else(|| Problem::unknown_call(id))?;
+    let call = nested::given(front, who, headers, call.to_str().unwrap_or_default())?;
     Ok(call.owner().to_owned())
 }
 

@@ -24,7 +24,7 @@ use super::feed::{Piece, feed};
 use super::problem::{Code, Problem};
 use super::record::Repeated;
 use super::request_body::{self, Arrival, FrameReader};
-use super::{Front, events, records};
+use super::{Front, events, nested, records};
 use crate::auth::Identity;
 use crate::calls::{CallHandle, Created, NewCall};
 
@@ -36,7 +36,12 @@ const MAX_KEY: usize = 128;
 const READ_AHEAD: usize = 1 << 20;
 
 /// Creates a call.
-pub async fn create(front: &Front, who: Identity, request: Request) -> Result<Response, Problem> {
+pub async fn create(
+    front: &Front,
+    who: Identity,
+    parent: Option<CallHandle>,
+    request: Request,
+) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let key = idempotency_key(&parts.headers)?;
     let mut arriving = match accept::body_form(&parts.headers, &[BodyForm::Json, BodyForm::Frames])?
@@ -45,6 +50,13 @@ pub async fn create(front: &Front, who: Identity, request: Request) -> Result<Re
         _ => Arriving::of_json(body).await?,
     };
     let background = arriving.request.options.background;
+    if background && parent.is_some() {
+        return Err(Problem::bad_field(
+            "background",
+            "is set by a function in a call",
+            "A call that a function makes ends with it; wait for it, or make it from outside.",
+        ));
+    }
     let form = match background {
         true => None,
         false => Some(accept::event_form(&parts.headers)?),
@@ -57,11 +69,16 @@ pub async fn create(front: &Front, who: Identity, request: Request) -> Result<Re
         owner: who.owner,
         function: arriving.function,
         pin: Some(Arc::new(pin)),
+        parent,
     };
+    let is_nested = new.parent.is_some();
     let (call, repeated) = match front.calls.create(new).await? {
         Created::New(call) => (call, false),
         Created::Existing(call) => (call, true),
     };
+    if is_nested {
+        nested::watch(front, &call);
+    }
     // Nobody else knows a new call yet, so this request has the first turn; later ones wait until its body is read.
     let first_turn = if repeated { None } else { Some(call.turn().await) };
     let answer = |mut response: Response| {

@@ -11,6 +11,7 @@
 //! - [`events`]: a call's log becomes a stream, in the form [`accept`] chose, by [`render_json`] or [`render_frames`].
 //! - [`blobs`]: bytes of shared data in and out. [`run`] over [`run_output`]: the one-liner. [`records`], [`hosts`], [`join`], [`tokens`], [`health`]: the small answers, and the agents' door.
 //! - [`record`]: what of it goes to the audit log.
+//! - [`nested`]: whom a function in a container asks for.
 //! - [`problem`]: every error becomes its status here and nowhere else.
 //!
 //! **Who owns what.** Nothing is owned here: calls and hosts belong to their own tasks, and a request holds handles. The body
@@ -39,6 +40,7 @@ mod inputs;
 mod join;
 mod json_inputs;
 mod limits;
+mod nested;
 mod pace;
 mod packages;
 pub mod problem;
@@ -73,7 +75,7 @@ use self::routes::{Action, ROUTES, Route};
 use crate::audit::Audit;
 use crate::auth::{Identity, Tokens};
 use crate::blobs::Blobs;
-use crate::calls::Calls;
+use crate::calls::{CallHandle, Calls};
 use crate::fleet::{Drain, Fleet};
 use crate::tasks::Tasks;
 use crate::tls::Tls;
@@ -154,17 +156,19 @@ async fn dispatch(
         let refused = |who: &Identity, problem| record::refused(front, who, &parts, problem);
         let nobody = Identity::nobody();
         let who = who.map_err(|problem| refused(&nobody, problem))?.unwrap_or(nobody);
+        let (who, parent) = nested::resolve(front, who, route, &id, &parts)?;
         guard::permit(&who, route.access).map_err(|problem| refused(&who, problem))?;
         let place = match who.id.is_empty() {
             true => None,
             false => Some(requests.take(&who.id).ok_or_else(too_many_requests)?),
         };
-        Ok((route, who, place))
+        Ok((route, who, parent, place))
     });
     let answer = match checked {
-        Ok((route, who, place)) => {
+        Ok((route, who, parent, place)) => {
             let act_of = record::Act::begin(route, &who, &parts, &id);
-            let answer = act(front, route, who, &id, Request::from_parts(parts, body)).await;
+            let answer =
+                act(front, route, who, parent, &id, Request::from_parts(parts, body)).await;
             if let Some(act) = act_of {
                 act.end(&front.audit, &answer);
             }
@@ -183,6 +187,7 @@ async fn act(
     front: &Front,
     route: &Route,
     who: Identity,
+    parent: Option<CallHandle>,
     id: &str,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -192,7 +197,7 @@ async fn act(
         Action::Metrics => Ok(health::metrics(&front.metrics)),
         Action::Openapi => Ok(health::openapi()),
         Action::ReadCa => health::ca(front.tls.as_ref()),
-        Action::CreateCall => create::create(front, who, request).await,
+        Action::CreateCall => create::create(front, who, parent, request).await,
         Action::ListCalls => records::list(front, &who, &request),
         Action::ReadCall => Ok(records::read(&records::find(front, &who, id)?)),
         Action::CancelCall => Ok(records::cancel(&records::find(front, &who, id)?)),

@@ -77,9 +77,11 @@ codes! {
     NoImageForPython "no_image_for_python" 422 "No image has this version of Python"
     PythonMismatch "python_mismatch" 422 "The image has another Python"
     BlobMismatch "blob_mismatch" 422 "The bytes are not those of the name"
+    NestedTooDeep "nested_too_deep" 422 "Calls of functions are nested too deep"
     UpgradeRequired "upgrade_required" 426 "The connection must be upgraded"
     TooManyConnections "too_many_connections" 429 "Too many connections from this address"
     TooManyRequests "too_many_requests" 429 "Too many requests of this token at once"
+    TooManyNested "too_many_nested" 429 "Too many calls of functions run"
     HeadersTooLarge "headers_too_large" 431 "The headers are too large"
     Internal "internal" 500 "The gateway failed"
     HostFailed "host_failed" 502 "A host could not run the call"
@@ -308,6 +310,17 @@ impl From<AdmitError> for Problem {
                 ),
                 "Name an image with this Python, or run the client with the image's Python.",
             ),
+            AdmitError::TooDeep { limit } => Problem::new(
+                Code::NestedTooDeep,
+                format!("A function made a call, whose function made a call, and so on: {limit} deep is the bound."),
+                "Make the calls from fewer levels, or raise the gateway's --nested-depth.",
+            ),
+            AdmitError::TooManyChildren { limit } => Problem::new(
+                Code::TooManyNested,
+                format!("The functions of this call have {limit} calls running, which is the bound."),
+                "Give one call more inputs instead of making more calls, or raise the gateway's --nested-calls.",
+            )
+            .retry_after(1),
             AdmitError::Full => Problem::new(
                 Code::Full,
                 "The gateway holds as many calls as it can.",

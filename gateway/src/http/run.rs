@@ -52,6 +52,7 @@ pub async fn run(front: &Front, who: Identity, request: Request) -> Result<Respo
         owner: who.owner,
         function: Bytes::new(),
         pin: None,
+        parent: None,
     };
     let (Created::New(call) | Created::Existing(call)) = front.calls.create(new).await?;
     let mut running = Running {

@@ -145,6 +145,8 @@ async fn report(host: Arc<Host>, out: mpsc::Sender<Frame>) {
         cores: 2.0,
         ram_bytes: 16 << 30,
         free_cores: 2.0,
+        lent_cores: 0.0,
+        waiting_workers: 0,
         free_ram_bytes: 16 << 30,
         workers: 0,
         warm: 0,

@@ -140,6 +140,12 @@ pub struct HostStatus {
     pub ram_bytes: u64,
     /// Cores no worker of a call holds.
     pub free_cores: f64,
+    /// Cores of workers that only wait for calls of their own; they count as more cores for those.
+    #[serde(default)]
+    pub lent_cores: f64,
+    /// How many workers those are.
+    #[serde(default)]
+    pub waiting_workers: u32,
     /// Memory no worker of a call holds, in bytes.
     pub free_ram_bytes: u64,
     /// Workers of calls.

@@ -60,6 +60,12 @@ class Api:
                     break
         return found
 
+    def metric(self, name):
+        """The value of one line of `/metrics`, 0 where it is not there yet."""
+        _, _, body = self.request("GET", "/metrics")
+        lines = (line.rpartition(" ") for line in body.decode().splitlines())
+        return sum(float(value) for found, _, value in lines if found == name)
+
     def create(self, **fields):
         """Creates a call from JSON in the background; its record."""
         body = json.dumps({"background": True, **fields}).encode()

@@ -49,6 +49,8 @@ impl Gateway {
         let tasks = Tasks::new();
         let fleet = Fleet::start(&tasks);
         let config = CallsConfig {
+            nested_depth: 4,
+            nested_calls: 100,
             max_calls: 1000,
             queue_bytes: 16 << 20,
             log: LogConfig { memory_bytes: 8 << 20, print_bytes: 1 << 30 },

@@ -15,6 +15,7 @@ outputs stream back as they are produced. How the package is built, from the top
 - `_session` owns one call while its client is there: `_upload` reads the user's iterable, `_stream` the events,
   `_collect` and `_ordered` take the outputs.
 - `_call` is the handle of a call, attached from anywhere.
+- `_data` is `put` and its `Ref`s, of which `_refs` notices those that a call uses.
 - `_prints`, `_spinner` write to the user's terminal; `_outcome` turns items into values and errors.
 - `_safe` holds outputs to plain data where containers are not trusted.
 - `_http`, `_config` reach the gateway. `_wire`, `_payload` are the protocol and the pickles; neither does I/O.
@@ -38,6 +39,8 @@ _HOMES = {
     "Receipt": "_receipts",
     "calls": "_call",
     "hosts": "_call",
+    "put": "_data",
+    "Ref": "_data",
     "current": "_current",
     "Opaque": "_safe",
     "MusterError": "_errors",
@@ -50,6 +53,7 @@ _HOMES = {
     "NoHosts": "_errors",
     "ImageError": "_errors",
     "CallNotFound": "_errors",
+    "DataError": "_errors",
     "CallError": "_errors",
     "CallFailed": "_errors",
     "PackageError": "_errors",
@@ -70,12 +74,15 @@ if TYPE_CHECKING:
     from ._call import calls as calls
     from ._call import hosts as hosts
     from ._current import current as current
+    from ._data import Ref as Ref
+    from ._data import put as put
     from ._errors import ApiError as ApiError
     from ._errors import AuthError as AuthError
     from ._errors import CallError as CallError
     from ._errors import CallFailed as CallFailed
     from ._errors import CallNotFound as CallNotFound
     from ._errors import Cancelled as Cancelled
+    from ._errors import DataError as DataError
     from ._errors import HostLost as HostLost
     from ._errors import ImageError as ImageError
     from ._errors import InputError as InputError

@@ -9,7 +9,15 @@ from urllib.parse import quote
 
 from . import _http
 from ._config import Endpoint
-from ._errors import ApiError, AuthError, CallNotFound, ImageError, NoHosts, TransportError
+from ._errors import (
+    ApiError,
+    AuthError,
+    CallNotFound,
+    DataError,
+    ImageError,
+    NoHosts,
+    TransportError,
+)
 from ._http import Body, Buffer
 
 FRAMES = "application/vnd.muster.frames"
@@ -23,6 +31,11 @@ _BY_CODE: dict[str, type[ApiError]] = {
     "no_image_for_python": ImageError,
     "python_mismatch": ImageError,
     "unknown_call": CallNotFound,
+    "unknown_blob": DataError,
+    "blob_too_large": DataError,
+    "blobs_full": DataError,
+    "no_room_for_data": DataError,
+    "data_failed": DataError,
 }
 
 
@@ -73,6 +86,44 @@ def drain(endpoint: Endpoint, host: str, undo: bool) -> dict[str, Any]:
 def function(endpoint: Endpoint, call_id: str) -> bytes:
     """The bytes of a call's FUNCTION."""
     return _whole(endpoint, "GET", f"/v1/calls/{call_id}/function")
+
+
+def look_at_blob(endpoint: Endpoint, blob_id: str) -> tuple[bool, int]:
+    """Whether a blob is whole, and if not, how many of its bytes are there."""
+    answer = _http.send(endpoint, "HEAD", f"/v1/blobs/{blob_id}")
+    answer.connection.release()
+    if answer.status == 404:
+        return False, int(answer.header("Muster-Offset") or 0)
+    if answer.status >= 300:
+        raise problem(answer.status, b"")
+    return True, 0
+
+
+def put_blob(
+    endpoint: Endpoint, blob_id: str, first: int, total: int, body: Sequence[Buffer]
+) -> int:
+    """Send bytes of a blob, from `first` on; how many are there now."""
+    end = first + sum(map(len, body))
+    headers = {"Content-Range": f"bytes {first}-{end - 1}/{total}"}
+    path = f"/v1/blobs/{blob_id}"
+    answer = checked(_http.send(endpoint, "PUT", path, body, headers, _http.REQUEST_SECONDS))
+    answer.connection.release()
+    return int(answer.header("Muster-Offset") or end)
+
+
+def read_blob(endpoint: Endpoint, blob_id: str) -> Body:
+    """The bytes of a blob."""
+    return checked(_http.send(endpoint, "GET", f"/v1/blobs/{blob_id}"))
+
+
+def blob(endpoint: Endpoint, method: str, blob_id: str) -> None:
+    """What has no answer but that it is done."""
+    _whole(endpoint, method, f"/v1/blobs/{blob_id}")
+
+
+def fetch_data(endpoint: Endpoint, blob_id: str, seconds: float) -> None:
+    """Have the agent bring a blob into this container."""
+    _whole(endpoint, "GET", f"/v1/data/{blob_id}", seconds)
 
 
 def listing(endpoint: Endpoint, what: str) -> list[dict[str, Any]]:

@@ -23,6 +23,14 @@ class Endpoint(NamedTuple):
     token: str | None
 
 
+_SOCKET = "/.muster/socket/call.sock"
+
+
+def inside() -> bool:
+    """Whether this code runs in a container, for a call."""
+    return "MUSTER_CALL_ID" in os.environ and os.path.exists(_SOCKET)
+
+
 def resolve(url: str | None = None, token: str | None = None) -> Endpoint:
     """The gateway to talk to; `UsageError` if nothing says which."""
     for name, value in (("url", url), ("token", token)):
@@ -43,6 +51,8 @@ def resolve(url: str | None = None, token: str | None = None) -> Endpoint:
             token = settings.get("token")
         if token:
             break
+    if url is None and inside():
+        return Endpoint(f"http+unix://{_SOCKET}", None)
     if url is None:
         raise UsageError(
             "no gateway is known: set MUSTER_URL and MUSTER_TOKEN (or pass url= and token=), "

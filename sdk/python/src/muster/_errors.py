@@ -11,7 +11,8 @@
     │   ├── AuthError                missing, wrong or too weak token
     │   ├── NoHosts                  no host is connected, or none is large enough for one worker
     │   ├── ImageError               unknown image, or no image with this Python version
-    │   └── CallNotFound             no such call
+    │   ├── CallNotFound             no such call
+    │   └── DataError                shared data is too large, has no room, has expired, or is damaged
     └── CallError                    a call failed: `call_id`, `.outputs`
         ├── CallFailed               the call as a whole: `code`, `action`
         │   └── PackageError         a package that it needs cannot be had
@@ -42,6 +43,7 @@ __all__ = [
     "CallFailed",
     "CallNotFound",
     "Cancelled",
+    "DataError",
     "HostLost",
     "ImageError",
     "InputError",
@@ -132,6 +134,10 @@ class ImageError(ApiError):
 
 class CallNotFound(ApiError):
     """There is no such call, or it has expired."""
+
+
+class DataError(ApiError):
+    """Shared data is too large, has no room, has expired, or is not what it should be; `code` says which."""
 
 
 class CallError(MusterError):

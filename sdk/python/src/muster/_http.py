@@ -56,8 +56,10 @@ class Connection:
         self._secure = parts.scheme == "https"
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if self._secure else 80)
-        self._prefix = parts.path.rstrip("/")
-        self._fixed = f"Host: {parts.netloc.rpartition('@')[2]}\r\n"
+        # In a container the way to the gateway is a socket of the agent's.
+        self._path = parts.path if parts.scheme == "http+unix" else ""
+        self._prefix = "" if self._path else parts.path.rstrip("/")
+        self._fixed = f"Host: {parts.netloc.rpartition('@')[2] or 'agent'}\r\n"
         self._pin: str | None = None
         if endpoint.token:
             token, self._pin = split_pin(endpoint.token)
@@ -67,6 +69,9 @@ class Connection:
     def open(self) -> socket.socket:
         """The socket, connected."""
         if self._sock is None:
+            if self._path:
+                self._sock = self._open_path()
+                return self._sock
             sock = socket.create_connection((self._host, self._port), CONNECT_SECONDS)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             # Nobody else notices a peer that vanished while this side waits for room to write.
@@ -85,6 +90,16 @@ class Connection:
                     raise
             self._sock = sock
         return self._sock
+
+    def _open_path(self) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(CONNECT_SECONDS)
+        try:
+            sock.connect(self._path)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
     def exchange(
         self,
@@ -221,6 +236,10 @@ class Body:
             if not data:
                 return b"".join(parts)
             parts.append(data)
+
+    def header(self, name: str) -> str | None:
+        """A header of the answer."""
+        return self.response.getheader(name)
 
     def reusable(self) -> bool:
         return self._keep_alive

@@ -29,9 +29,11 @@ class Options(NamedTuple):
     key: Optional[str] = None
     """What the user calls this one call, so that it can be submitted again."""
 
-    def frame_body(self, more_inputs: bool) -> bytes:
-        """The body of SPEC."""
+    def frame_body(self, more_inputs: bool, data: Iterable[str] = ()) -> bytes:
+        """The body of SPEC; `data` are the ids of the `Ref`s that are used."""
         spec = {**self.spec, "more_inputs": True} if more_inputs else self.spec
+        if data:
+            spec = {**spec, "data": sorted(data)}
         return json.dumps(spec, separators=(",", ":")).encode()
 
 

@@ -14,6 +14,7 @@ from ._config import resolve
 from ._display import Display
 from ._errors import CallError, CallFailed, UsageTypeError
 from ._options import Env, Results, options
+from ._refs import noticed
 from ._requirements import AUTO, Packages, exactly, requested
 
 if TYPE_CHECKING:
@@ -64,16 +65,18 @@ class Plan:
             raise UsageTypeError(f"inputs must be an iterable, not {type(inputs).__name__}{more}")
         from ._upload import Inputs
 
-        self._inputs = Inputs(inputs, unpack)
+        self._used: set[str] = set()
+        self._inputs = Inputs(inputs, unpack, self._used)
         self._function = function
         self._spinner = spinner
         self._nothing_to_do = self._inputs.known_empty and not asked["background"]
         if not self._nothing_to_do:
             self._endpoint = resolve(url, token)
             auto = packages == AUTO
-            dumped = _payload.dump_with_packages(
-                function, unpack, self._inputs.types if auto else None
-            )
+            with noticed(self._used):
+                dumped = _payload.dump_with_packages(
+                    function, unpack, self._inputs.types if auto else None
+                )
             self._pickled = dumped.body
             wanted = exactly(dumped.pins) if auto else requested(packages)
             if wanted:
@@ -134,6 +137,7 @@ class Plan:
             self._pickled,
             display or _display(self._function, self._spinner, self._options.spec),
             collector,
+            self._used,
         )
         self.opened(session)
         return session

@@ -65,6 +65,7 @@ class Session:
         function: bytes,
         display: Display,
         collector: Collector,
+        used: set[str],
     ) -> None:
         self.options = options
         self.display = display
@@ -72,6 +73,7 @@ class Session:
         self.finished = threading.Event()
         self._endpoint = endpoint
         self._function = function
+        self._used = used
         self._collector = collector
         self._pid = os.getpid()
         self._lock = threading.Lock()
@@ -243,7 +245,7 @@ class Session:
         """Create the call with the inputs that are there; True if those are all."""
         first, runs, whole = self.queue.take()
         body: list[Buffer] = [
-            _wire.frame(_wire.SPEC, self.options.frame_body(more_inputs=not whole)),
+            _wire.frame(_wire.SPEC, self.options.frame_body(not whole, self._used.copy())),
             _wire.frame(_wire.FUNCTION, self._function),
         ]
         if runs:
@@ -347,7 +349,7 @@ class Session:
             file=sys.stderr,
         )
         body: list[Buffer] = [
-            _wire.frame(_wire.SPEC, self.options.frame_body(more_inputs=True)),
+            _wire.frame(_wire.SPEC, self.options.frame_body(True, self._used.copy())),
             _wire.frame(_wire.FUNCTION, self._function),
         ]
         self._opened(self._opening.again(body, lambda: self._cancelled))

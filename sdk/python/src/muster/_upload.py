@@ -22,6 +22,7 @@ from typing import Any, Union
 
 from . import _numbers, _payload
 from ._kept import Kept
+from ._refs import noticed
 from ._stream import NOTICE_SECONDS
 from ._unpack import spreadable
 from ._wire import Run, run_of
@@ -160,7 +161,10 @@ class Queue:
 class Inputs:
     """The user's iterable, and how far it has been read. Used by one thread at a time."""
 
-    def __init__(self, iterable: Iterable[Any], unpack: bool = False) -> None:
+    def __init__(
+        self, iterable: Iterable[Any], unpack: bool = False, used: set[str] | None = None
+    ) -> None:
+        self._used = set() if used is None else used
         self.plain = type(iterable) in _PLAIN
         self._iterable, self._unpack = iterable, unpack
         self.known_empty = self.plain and not iterable
@@ -174,9 +178,10 @@ class Inputs:
 
     def pump(self, queue: Queue, paused: Callable[[], bool] | None = None) -> bool:
         """Put inputs into `queue`: True at the end of the iterable, False if stopped, or when `paused` says so."""
-        for entry in self._entries:
-            if not queue.put(entry) or (paused is not None and paused()):
-                return False
+        with noticed(self._used):
+            for entry in self._entries:
+                if not queue.put(entry) or (paused is not None and paused()):
+                    return False
         queue.close()
         return True
 

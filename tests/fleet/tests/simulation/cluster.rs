@@ -56,6 +56,8 @@ impl Cluster {
         let tasks = Tasks::new();
         let fleet = Fleet::start(&tasks);
         let config = CallsConfig {
+            nested_depth: 4,
+            nested_calls: 100,
             max_calls: 1000,
             queue_bytes: 16 << 20,
             log: LogConfig { memory_bytes: 8 << 20, print_bytes: 1 << 30 },
@@ -155,6 +157,7 @@ impl Cluster {
             key: None,
             owner: owner.to_owned(),
             pin: None,
+            parent: None,
             function: Bytes::from(serde_json::to_vec(&plan).expect("plain data")),
         };
         let Created::New(call) = self.calls.create(new).await? else {

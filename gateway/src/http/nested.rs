@@ -1,0 +1,104 @@
+//! Requests of functions, which their agents pass on: `Muster-Parent` names the call whose function asks. The agent's own
+//! credential says which host it is, and the call must have been given to that host; then the request is its owner's, but may only make and
+//! handle children of that call, and share data.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::request::Parts;
+use muster_wire::message::CallError;
+
+use super::Front;
+use super::problem::{Code, Problem};
+use super::routes::{Action, Route};
+use crate::auth::Identity;
+use crate::calls::{CallHandle, CallState};
+use crate::fleet::HostRecord;
+
+const MUSTER_PARENT: &str = "muster-parent";
+const MUSTER_HOST: &str = "muster-host";
+/// How often a child that waits is looked at, and how often in a row it must be found stuck.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOKS: u32 = 3;
+
+/// Who really asks, and for which call's function; everybody else stays who they are.
+pub fn resolve(
+    front: &Front,
+    who: Identity,
+    route: &Route,
+    id: &str,
+    parts: &Parts,
+) -> Result<(Identity, Option<CallHandle>), Problem> {
+    let Some(parent) = parts.headers.get(MUSTER_PARENT).filter(|_| who.is_host()) else {
+        return Ok((who, None));
+    };
+    let parent = parent.to_str().unwrap_or_default();
+    let call = given(front, &who, &parts.headers, parent)?;
+    match route.action {
+        Action::CreateCall | Action::PutBlob | Action::ReadBlob => {}
+        Action::ReadCall
+        | Action::CancelCall
+        | Action::ReadFunction
+        | Action::AppendInputs
+        | Action::ReadEvents => {
+            let child = front.calls.get(id);
+            if child.is_none_or(|child| child.parent() != Some(parent)) {
+                return Err(Problem::unknown_call(id));
+            }
+        }
+        _ => {
+            return Err(Problem::new(
+                Code::Forbidden,
+                "A function may make calls of its own and share data, nothing else.",
+                "Ask from outside, with a token of your own.",
+            ));
+        }
+    }
+    Ok((Identity::of_owner(call.owner()), Some(call)))
+}
+
+/// The call, if it runs on the host that asks.
+pub fn given(
+    front: &Front,
+    who: &Identity,
+    headers: &HeaderMap,
+    id: &str,
+) -> Result<CallHandle, Problem> {
+    let named = headers.get(MUSTER_HOST).and_then(|name| name.to_str().ok());
+    let host = who.host().or(named).unwrap_or_default();
+    let call = front.calls.get(id).filter(|call| call.runs_on(host));
+    call.ok_or_else(|| Problem::unknown_call(id))
+}
+
+/// Watches a child that was just made: where every worker of the fleet is a parent that waits, and none left memory for the child, it would wait for ever.
+pub fn watch(front: &Front, child: &CallHandle) {
+    let (front, child) = (front.clone(), child.clone());
+    front.tasks.clone().spawn(async move {
+        let mut stuck = 0;
+        while child.record().state == CallState::Queued {
+            tokio::select! {
+                biased;
+                () = front.tasks.stopping() => return,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            stuck = if is_stuck(&front.fleet.hosts(), child.spec().ram_bytes) { stuck + 1 } else { 0 };
+            if stuck == LOOKS {
+                child.fail(CallError {
+                    code: "no_memory_for_children".to_owned(),
+                    message: "All workers of the fleet wait for calls of their own, and what memory they left is too little for one worker of this call.".to_owned(),
+                    action: "Ask for less memory, in the parent or in the child (`func_ram`), or let fewer parents run at once (`max_parallelism`).".to_owned(),
+                }).await;
+                return;
+            }
+        }
+    });
+}
+
+/// Whether no worker will end by itself, and none of this size has room.
+fn is_stuck(hosts: &[HostRecord], ram_bytes: u64) -> bool {
+    let stuck = |host: &HostRecord| {
+        let host = &host.status;
+        host.workers > 0 && host.waiting_workers == host.workers && host.free_ram_bytes < ram_bytes
+    };
+    !hosts.is_empty() && hosts.iter().all(stuck)
+}

@@ -1,0 +1,82 @@
+"""Shared data: put once, read by many inputs without a copy, wherever a reference may be."""
+
+import hashlib
+import pickle
+
+import muster
+import pytest
+from harness import small_map
+
+MIB = 1 << 20
+
+
+def large(seed):
+    """Three MiB that pickle keeps apart, as the arrays of numpy and Arrow do."""
+    return pickle.PickleBuffer(hashlib.shake_128(bytes([seed])).digest(3 * MIB))
+
+
+def digest(ref):
+    return hashlib.sha256(ref.get()).hexdigest()
+
+
+@pytest.mark.smoke
+def test_a_reference_in_a_closure_gives_the_data_without_a_copy(service):
+    ref = muster.put({"table": large(1), "name": "t"})
+
+    def read(x):
+        first, second = ref.get(), ref.get()
+        table = first["table"]
+        with open("/proc/self/maps") as maps:
+            mapped = ref.id in maps.read()
+        return x, first is second, table.readonly, len(table), mapped, first["name"]
+
+    outputs = small_map(read, range(4))
+    assert outputs == [(x, True, True, 3 * MIB, True, "t") for x in range(4)]
+    assert bytes(ref.get()["table"]) == bytes(large(1).raw())
+
+
+def test_references_in_inputs_are_found_those_of_a_slow_generator_too(service):
+    refs = [muster.put(large(seed)) for seed in range(3)]
+    expected = [digest(ref) for ref in refs]
+
+    def read(task):
+        return hashlib.sha256(task["ref"].get()).hexdigest()
+
+    assert small_map(read, [{"ref": ref} for ref in refs]) == expected
+
+    def late():
+        yield {"ref": refs[0]}
+        small_map(lambda x: x, [1])  # time passes: the call begins without the rest
+        yield {"ref": refs[1]}
+        yield {"ref": muster.put(large(9))}
+
+    found = small_map(read, late())
+    assert found[:2] == expected[:2]
+    assert found[2] == hashlib.sha256(large(9).raw()).hexdigest()
+
+
+def test_what_is_there_already_is_not_sent_again_and_can_be_deleted(service):
+    ref = muster.put(large(5))
+    before = service.api.metric('muster_blob_bytes_total{way="in"}')
+    assert muster.put(large(5)) == ref
+    assert service.api.metric('muster_blob_bytes_total{way="in"}') == before
+    ref.delete()
+    with pytest.raises(muster.DataError) as caught:
+        ref.get()
+    assert caught.value.code == "unknown_blob"
+    with pytest.raises(muster.DataError):
+        small_map(lambda x: len(ref.get()), [1])
+
+
+def test_more_than_may_be_is_refused_before_it_is_sent(own_service):
+    own_service("--blob-limit", "2MiB")
+    with pytest.raises(muster.DataError, match="blob-limit") as caught:
+        muster.put(large(1))
+    assert caught.value.code == "blob_too_large"
+
+
+def test_data_that_is_larger_than_a_hosts_cache_fails_the_call_and_says_so(own_service):
+    own_service().add_agent("--cpus", "0-1", "--ram", "4GiB", "--cache-limit", "2MiB")
+    ref = muster.put(large(1))
+    with pytest.raises(muster.CallFailed, match="cache-limit"):
+        small_map(lambda x: len(ref.get()), [1])

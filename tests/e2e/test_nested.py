@@ -1,0 +1,134 @@
+"""Calls that functions make: they just work, print and raise through their parent, end with it, and never deadlock."""
+
+import contextlib
+import os
+import time
+
+import muster
+import pytest
+from harness import small_map, until
+
+
+def live(service):
+    """Calls that have not ended."""
+    return [call for call in service.api.calls() if call["state"] in ("queued", "running")]
+
+
+@pytest.mark.smoke
+def test_a_function_calls_a_function_with_no_configuration(service):
+    def row(y):
+        def cell(x):
+            return x * y
+
+        return muster.remote_parallel_map(cell, range(3), func_ram=0.25)
+
+    assert small_map(row, range(4)) == [[x * y for x in range(3)] for y in range(4)]
+
+
+@pytest.mark.deadline(120)
+def test_a_fleet_full_of_parents_does_not_stand_still(service):
+    def parent(n):
+        return sum(muster.remote_parallel_map(lambda x: x + n, range(5), func_ram=0.25))
+
+    # Two slots, and eight parents that each take a whole core.
+    assert small_map(parent, range(8)) == [10 + 5 * n for n in range(8)]
+
+
+def test_prints_and_exceptions_of_children_come_through_the_parent(service, capfd):
+    def parent(n):
+        def child(x):
+            print("child", x, flush=True)
+            if x == 1:
+                raise LookupError(f"no {x}")
+
+        try:
+            muster.remote_parallel_map(child, [0], func_ram=0.25)
+            muster.remote_parallel_map(child, [1], func_ram=0.25)
+        except LookupError as error:
+            return str(error)
+
+    assert small_map(parent, [1]) == ["no 1"]
+    printed = capfd.readouterr().out.splitlines()
+    assert printed == ["child 0", "child 1"]
+
+
+def test_children_end_when_their_parent_is_cancelled_or_dies(service):
+    def parent(how):
+        def child(x):
+            time.sleep(600)
+
+        outputs = muster.remote_parallel_map(child, [1], func_ram=0.25, generator=True)
+        if how == "dies":
+            import threading
+
+            threading.Timer(2, lambda: os._exit(3)).start()
+        return list(outputs)
+
+    with pytest.raises(muster.WorkerDied):
+        small_map(parent, ["dies"])
+    until("the child of the dead parent is cancelled", lambda: not live(service), 30)
+
+    outputs = small_map(parent, ["waits"], generator=True)
+    import threading
+
+    def cancel():
+        until("parent and child run", lambda: len(live(service)) == 2, 30)
+        parent = [call for call in live(service) if call["name"] == "parent"][0]
+        muster.Call(parent["id"]).cancel()
+
+    threading.Thread(target=cancel).start()
+    with contextlib.suppress(muster.Cancelled):
+        list(outputs)
+    until("the child is cancelled too", lambda: not live(service), 30)
+
+
+def test_depth_and_fan_out_have_bounds(own_service):
+    own_service("--nested-depth", "1").add_agent("--cpus", "0-1", "--ram", "4GiB")
+
+    def one(x):
+        return muster.remote_parallel_map(two, [x], func_ram=0.25)
+
+    def two(x):
+        try:
+            muster.remote_parallel_map(lambda y: y, [x], func_ram=0.25)
+        except muster.ApiError as error:
+            return error.code
+
+    assert small_map(one, [1]) == [["nested_too_deep"]]
+
+
+@pytest.mark.deadline(90)
+def test_parents_that_leave_no_memory_for_their_children_are_told(own_service):
+    own_service().add_agent("--cpus", "0-1", "--ram", "1GiB")
+
+    def parent(x):
+        try:
+            muster.remote_parallel_map(lambda y: y, [x], func_ram=0.75)
+        except muster.CallFailed as error:
+            return str(error)
+
+    outputs = muster.remote_parallel_map(parent, [1], func_ram=0.5, spinner=False)
+    assert "func_ram" in outputs[0]
+
+
+def test_a_container_reaches_nothing_else_of_the_gateway(service):
+    def ask(path):
+        import http.client
+        import socket
+
+        sock = socket.socket(socket.AF_UNIX)
+        sock.connect("/.muster/socket/call.sock")
+        connection = http.client.HTTPConnection("agent")
+        connection.sock = sock
+        connection.request("GET", path)
+        return connection.getresponse().status
+
+    paths = [
+        "/v1/calls",
+        "/v1/hosts",
+        "/v1/tokens",
+        "/metrics",
+        "/v1/calls/../hosts",
+        "/v1/calls/c-1",
+    ]
+    assert small_map(ask, paths) == [404] * len(paths)
