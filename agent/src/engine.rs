@@ -82,6 +82,23 @@ pub struct EngineFacts {
     pub systemd_cgroups: bool,
     /// Whether the kernel has user-space swap accounting; without it `MemorySwap` only warns.
     pub swap_limit: bool,
+    /// The runtimes it can start containers with.
+    pub runtimes: Vec<String>,
+}
+
+/// What it is made of, for `doctor`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineAbout {
+    /// What is always asked.
+    pub facts: EngineFacts,
+    /// Version of its runc.
+    pub runc: Option<String>,
+    /// Version of its containerd.
+    pub containerd: Option<String>,
+    /// Whether containers outlive it.
+    pub live_restore: bool,
+    /// Its security options, like `name=seccomp,profile=default`.
+    pub security: Vec<String>,
 }
 
 impl EngineFacts {
@@ -150,13 +167,30 @@ impl Engine {
 
     /// What it is.
     pub async fn facts(&self) -> Result<EngineFacts, EngineError> {
-        let info = within("asking the engine what it is", DEADLINE, self.docker.info()).await?;
-        let driver = info.cgroup_driver.map(|driver| driver.to_string());
-        Ok(EngineFacts {
-            version: info.server_version.unwrap_or_default(),
-            systemd_cgroups: driver.as_deref() == Some("systemd"),
-            swap_limit: info.swap_limit.unwrap_or(true),
+        Ok(facts_of(self.info().await?))
+    }
+
+    /// What it is made of.
+    pub async fn about(&self) -> Result<EngineAbout, EngineError> {
+        let info = self.info().await?;
+        let version =
+            within("asking the engine's version", DEADLINE, self.docker.version()).await?;
+        let components = version.components.unwrap_or_default();
+        let version_of = |name: &str| {
+            let component = components.iter().find(|component| component.name == name);
+            component.map(|component| component.version.clone())
+        };
+        Ok(EngineAbout {
+            runc: version_of("runc"),
+            containerd: version_of("containerd"),
+            live_restore: info.live_restore_enabled.unwrap_or(false),
+            security: info.security_options.clone().unwrap_or_default(),
+            facts: facts_of(info),
         })
+    }
+
+    async fn info(&self) -> Result<bollard::models::SystemInfo, EngineError> {
+        within("asking the engine what it is", DEADLINE, self.docker.info()).await
     }
 
     /// Makes a container; its id.
@@ -300,9 +334,14 @@ impl Engine {
         }
     }
 
+    /// Whether this network is there.
+    pub async fn has_network(&self, name: &str) -> bool {
+        self.docker.inspect_network(name, None).await.is_ok()
+    }
+
     /// Makes the network if it is not there. Containers on it cannot reach one another.
     pub async fn ensure_network(&self, network: &EngineNetwork) -> Result<(), EngineError> {
-        if self.docker.inspect_network(&network.name, None).await.is_ok() {
+        if self.has_network(&network.name).await {
             return Ok(());
         }
         let option =
@@ -323,7 +362,7 @@ impl Engine {
             Ok(_) => Ok(()),
             // Another agent of this machine was faster.
             Err(EngineError::Refused { status: 409 | 403, .. })
-                if self.docker.inspect_network(&network.name, None).await.is_ok() =>
+                if self.has_network(&network.name).await =>
             {
                 Ok(())
             }
@@ -336,6 +375,16 @@ impl Engine {
         let removed =
             within("removing the network", DEADLINE, self.docker.remove_network(name)).await;
         matches!(removed, Ok(()) | Err(EngineError::NotFound { .. }))
+    }
+}
+
+fn facts_of(info: bollard::models::SystemInfo) -> EngineFacts {
+    let driver = info.cgroup_driver.map(|driver| driver.to_string());
+    EngineFacts {
+        version: info.server_version.unwrap_or_default(),
+        systemd_cgroups: driver.as_deref() == Some("systemd"),
+        swap_limit: info.swap_limit.unwrap_or(true),
+        runtimes: info.runtimes.map(|known| known.into_keys().collect()).unwrap_or_default(),
     }
 }
 
@@ -376,6 +425,7 @@ mod tests {
             version: version.into(),
             systemd_cgroups: false,
             swap_limit: true,
+            runtimes: Vec::new(),
         };
         assert!(!facts("20.10.24+dfsg1").seccomp_is_strict());
         assert!(!facts("").seccomp_is_strict());

@@ -6,7 +6,7 @@
 //! to), [`environments`] (packages for them), [`data`] (what calls share), [`nested`] (what functions ask of us), [`runner`] (the program inside a container, seen from
 //! outside), [`capacity`] (pure: who gets which cores and how much memory), [`engine`] (the only file
 //! that knows Docker's client), [`tasks`] (how tasks start and stop), [`serve`] (how the parts are put together, and the
-//! order in which they stop).
+//! order in which they stop), [`doctor`] (what is weak about a host).
 
 pub mod settings;
 
@@ -31,6 +31,8 @@ pub mod nested;
 pub mod capacity;
 
 pub mod engine;
+
+pub mod doctor;
 
 pub mod status;
 

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use muster_agent::doctor::DoctorFlags;
 use muster_agent::serve::{Agent, BuildError, Stopped};
 use muster_agent::settings::{Flags, Machine, Settings};
 use tokio::signal::unix::{SignalKind, signal};
@@ -11,8 +12,10 @@ use tokio::signal::unix::{SignalKind, signal};
 /// What the exit code says (`sysexits.h` where it has a name).
 #[derive(Debug, Clone, Copy)]
 enum Exit {
-    /// Stopped as asked.
+    /// Stopped as asked, or nothing is weak.
     Done = 0,
+    /// `doctor` found something weak.
+    Weak = 1,
     /// The settings are wrong.
     Settings = 64,
     /// The engine, the network or the state directory cannot be used.
@@ -32,6 +35,9 @@ impl From<Exit> for ExitCode {
 }
 
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|first| first == "doctor") {
+        return doctor().into();
+    }
     let settings = match settings() {
         Ok(Some(settings)) => settings,
         Ok(None) => return Exit::Done.into(),
@@ -53,16 +59,38 @@ fn main() -> ExitCode {
     }
 }
 
+/// `muster-agent doctor`: says what is weak about this host.
+fn doctor() -> Exit {
+    let flags = match DoctorFlags::try_parse_from(std::env::args_os().skip(1)) {
+        Ok(flags) => flags,
+        Err(error) => return said(&error),
+    };
+    let Ok(runtime) = tokio::runtime::Runtime::new() else { return Exit::Unavailable };
+    match runtime.block_on(muster_agent::doctor::examine(&flags)) {
+        Ok((report, weak)) => {
+            print!("{report}");
+            if weak { Exit::Weak } else { Exit::Done }
+        }
+        Err(error) => {
+            eprintln!("muster-agent doctor: {}", muster_agent::chain(&error));
+            Exit::Unavailable
+        }
+    }
+}
+
+/// Prints what clap says, which may be help that was asked for.
+fn said(error: &clap::Error) -> Exit {
+    // Nothing is left to tell if the terminal is gone.
+    let _ = error.print();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Done,
+        _ => Exit::Settings,
+    }
+}
+
 /// The settings, or `None` when only a question was to be answered.
 fn settings() -> Result<Option<Settings>, Exit> {
-    let flags = Flags::try_parse().map_err(|error| {
-        // Nothing is left to tell if the terminal is gone.
-        let _ = error.print();
-        match error.kind() {
-            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Done,
-            _ => Exit::Settings,
-        }
-    })?;
+    let flags = Flags::try_parse().map_err(|error| said(&error))?;
     let machine = Machine::this().map_err(|error| {
         eprintln!("this machine cannot be looked at: {error}");
         Exit::Unavailable

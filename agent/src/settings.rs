@@ -90,6 +90,9 @@ pub struct Flags {
     /// What containers may reach
     #[arg(long, env = "MUSTER_AGENT_NETWORK", default_value = "internet", value_enum)]
     pub network: Network,
+    /// How the engine starts containers, like runsc for gVisor; it must know it [default: the engine's own, runc]
+    #[arg(long, env = "MUSTER_AGENT_RUNTIME")]
+    pub runtime: Option<String>,
     /// Size of /tmp in a container; what is written there counts as its memory
     #[arg(long, env = "MUSTER_AGENT_SCRATCH", default_value = "1GiB")]
     pub scratch: String,
@@ -137,6 +140,8 @@ pub struct Settings {
     pub pull: Pull,
     /// What containers may reach.
     pub network: Network,
+    /// How the engine starts containers, if not as it does by itself.
+    pub runtime: Option<String>,
     /// Size of `/tmp` in a container, in bytes.
     pub scratch_bytes: u64,
     /// How long running calls may go on once a stop was asked for.
@@ -279,6 +284,7 @@ impl Settings {
             docker_host: flags.docker_host.clone(),
             pull: flags.pull,
             network: flags.network,
+            runtime: flags.runtime.clone(),
             scratch_bytes,
             grace,
         };
@@ -315,6 +321,7 @@ impl Settings {
         line("docker-host", self.docker_host.clone().unwrap_or_else(|| "(default)".into()));
         line("pull", format!("{:?}", self.pull).to_lowercase());
         line("network", format!("{:?}", self.network).to_lowercase());
+        line("runtime", self.runtime.clone().unwrap_or_else(|| "(default)".into()));
         line("scratch", format!("{} bytes", self.scratch_bytes));
         line("grace", format!("{:?}", self.grace));
         self.packages.describe().into_iter().for_each(|(name, value)| line(name, value));
@@ -487,6 +494,7 @@ pub(crate) fn for_tests(cores: usize) -> Settings {
         docker_host: None,
         pull: Pull::Never,
         network: Network::Internet,
+        runtime: None,
         scratch_bytes: GIB,
         grace: Duration::ZERO,
         packages: crate::environments::PackageSettings {

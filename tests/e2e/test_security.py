@@ -40,6 +40,9 @@ def test_the_probe_finds_the_whole_posture(service):
 
         io_uring_setup = 425
         bpf, keyctl, unshare_user = 321, 250, 0x10000000
+        mount, umount, pivot_root, chroot, setns = 165, 166, 155, 161, 308
+        ptrace, process_vm_readv, open_by_handle, userfaultfd = 101, 310, 304, 323
+        module, kexec, perf, add_key = 175, 246, 298, 248
         return {
             "ids": (os.getuid(), os.getgid(), os.geteuid(), os.getgroups()),
             "capabilities": [
@@ -50,6 +53,24 @@ def test_the_probe_finds_the_whole_posture(service):
             "io_uring": error_of(libc.syscall, io_uring_setup, 8, ctypes.create_string_buffer(256)),
             "bpf": error_of(libc.syscall, bpf, 0, None, 0),
             "keyctl": error_of(libc.syscall, keyctl, 0, 0, 0, 0, 0),
+            "system calls": {
+                number: error_of(libc.syscall, number, b"/", b"/", b"tmpfs", 0, 0, 0)
+                for number in (
+                    mount,
+                    umount,
+                    pivot_root,
+                    chroot,
+                    setns,
+                    open_by_handle,
+                    userfaultfd,
+                    module,
+                    kexec,
+                    perf,
+                    add_key,
+                )
+            },
+            "ptrace": error_of(libc.syscall, ptrace, 16, 1, 0, 0),
+            "memory of pid 1": error_of(libc.syscall, process_vm_readv, 1, 0, 0, 0, 0, 0),
             "vsock": error_in(lambda: socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM).close()),
             "user namespace": error_of(libc.unshare, unshare_user),
             "mknod": error_in(lambda: os.mknod("/tmp/device", 0o20600, os.makedev(1, 3))),
@@ -73,6 +94,10 @@ def test_the_probe_finds_the_whole_posture(service):
     assert found["no new privileges"] == "1"
     assert found["seccomp"] == "2"
     for what in ("io_uring", "bpf", "keyctl"):
+        assert found[what] in (errno.EPERM, errno.ENOSYS), what
+    for number, error in found["system calls"].items():
+        assert error in (errno.EPERM, errno.ENOSYS), number
+    for what in ("ptrace", "memory of pid 1"):
         assert found[what] in (errno.EPERM, errno.ENOSYS), what
     assert found["vsock"] in (errno.EPERM, errno.EAFNOSUPPORT)
     assert found["user namespace"] == errno.EPERM

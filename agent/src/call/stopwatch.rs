@@ -9,6 +9,9 @@ use crate::runner::Running;
 /// Limits of the time between two looks.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
 
+/// What a runner may take beyond the limit to begin an input of a batch it has, which may be large and has to be read.
+const BEGIN: Duration = Duration::from_secs(30);
+
 /// Watches one worker.
 #[derive(Debug)]
 pub struct Stopwatch {
@@ -35,7 +38,10 @@ impl Stopwatch {
                 (self.seen, self.since) = (Some(running), now);
                 false
             }
-            Some(Running { index: None, .. }) => false,
+            // One that says it runs nothing, and does not end its batch either, is no honest one.
+            Some(Running { index: None, .. }) => {
+                now.duration_since(self.since) > self.limit + BEGIN
+            }
             // A page that never settles gives nobody more time.
             Some(_) | None => now.duration_since(self.since) > self.limit,
         }
@@ -56,9 +62,10 @@ mod tests {
         assert!(!watch.is_over(run(2, Some(0)), at(110)));
         assert!(!watch.is_over(run(4, Some(1)), at(111)));
         assert!(!watch.is_over(run(6, None), at(130)));
-        assert!(!watch.is_over(run(6, None), at(900)));
-        assert!(!watch.is_over(run(8, Some(2)), at(901)));
-        assert!(watch.is_over(run(8, Some(2)), at(1002)));
+        assert!(!watch.is_over(run(6, None), at(30_100)));
+        assert!(watch.is_over(run(6, None), at(30_300)));
+        assert!(!watch.is_over(run(8, Some(2)), at(30_901)));
+        assert!(watch.is_over(run(8, Some(2)), at(31_002)));
     }
 
     #[test]

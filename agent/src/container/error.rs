@@ -86,6 +86,9 @@ pub enum ClaimError {
     /// Its packages are not there.
     #[error("the packages of the call are not on this host")]
     Environment(#[source] Arc<EnvironmentError>),
+    /// What keeps containers from this host is not there.
+    #[error("the firewall rules that keep containers from this host could not be made")]
+    NetworkUnsafe,
     /// The agent stops.
     #[error("this host is stopping")]
     Stopping,
@@ -121,6 +124,7 @@ impl ClaimError {
             StartError::Runner(RunnerError::NotStarted { why }) => {
                 ClaimError::NoPython { image: image.into(), why }
             }
+            StartError::NetworkUnsafe => ClaimError::NetworkUnsafe,
             StartError::Engine(EngineError::NotFound { what }) => {
                 ClaimError::NoSuchImage { image: image.into(), there: Vec::new(), why: what }
             }
@@ -131,7 +135,10 @@ impl ClaimError {
     /// Whether every other try of the call, on this host, ends the same way.
     pub fn is_final(&self) -> bool {
         match self {
-            ClaimError::Engine(_) | ClaimError::Start { .. } | ClaimError::Stopping => false,
+            ClaimError::Engine(_)
+            | ClaimError::Start { .. }
+            | ClaimError::NetworkUnsafe
+            | ClaimError::Stopping => false,
             ClaimError::Data(error) => error.is_final(),
             _ => true,
         }
@@ -172,6 +179,11 @@ impl ClaimError {
                 let (code, action) = error.code();
                 (code, action.to_string())
             }
+            ClaimError::NetworkUnsafe => (
+                "network_unsafe",
+                "run `muster-agent doctor` on this host, or give its containers no network"
+                    .to_string(),
+            ),
             ClaimError::Stopping => ("host_stopping", "try again, or on another host".to_string()),
         };
         CallError { code: code.into(), message: crate::chain(self), action }
@@ -198,6 +210,14 @@ pub enum OpenError {
         "the folder that containers share with this host could not be mounted; run as root, in the mount namespace of the container engine"
     )]
     Mounts(#[source] std::io::Error),
+    /// The engine cannot start containers so.
+    #[error("the engine has no runtime {runtime}; it has {}", there.join(", "))]
+    NoRuntime {
+        /// What was asked for.
+        runtime: String,
+        /// What it has.
+        there: Vec<String>,
+    },
     /// Containers could reach what they must not.
     #[error("the containers' network could not be made safe")]
     Network(#[from] NetworkError),

@@ -55,6 +55,7 @@ use tokio::sync::{Semaphore, watch};
 pub use cgroup::{MemoryReport, Used};
 pub use error::{BuilderError, ClaimError, OpenError};
 pub use mounts::{MountFolder, Source};
+pub use network::rules_on_this_host;
 pub use profile::{BUILD_AT, Builder, MOUNTS_AT};
 pub use rooms::{RoomGuard, Rooms, say};
 pub use worker::{Container, Worker};
@@ -70,6 +71,7 @@ use crate::tasks::Tasks;
 use images::Images;
 use mounts::Mounts;
 use names::Names;
+use network::Wall;
 use pool::{Kind, Pool};
 use profile::Profile;
 use quiet::Quiet;
@@ -109,6 +111,7 @@ pub struct Site {
     network: Network,
     /// Whether builders may have made the network.
     builder_network: bool,
+    wall: Wall,
     cores: String,
     systemd_cgroups: bool,
 }
@@ -135,6 +138,12 @@ impl Containers {
             .map_err(|source| OpenError::StateDir { path: settings.state_dir.clone(), source })?;
         let engine = Engine::connect(settings.docker_host.as_deref()).await?;
         let facts = engine.facts().await?;
+        if let Some(runtime) = &settings.runtime
+            && !facts.runtimes.contains(runtime)
+        {
+            let there = facts.runtimes;
+            return Err(OpenError::NoRuntime { runtime: runtime.clone(), there });
+        }
         let site = Arc::new(Site {
             tasks: tasks.clone(),
             names: Names::new(&settings.host_name),
@@ -151,6 +160,7 @@ impl Containers {
             host_name: settings.host_name.clone(),
             network: settings.network,
             builder_network: settings.packages.network == PackageNetwork::Internet,
+            wall: Wall::default(),
             cores: cpu_list(&settings.cpus),
             systemd_cgroups: facts.systemd_cgroups,
             engine: engine.clone(),
@@ -160,7 +170,7 @@ impl Containers {
             slice::renew(slice).await;
         }
         if site.network == Network::Internet {
-            network::ensure(&engine).await?;
+            site.wall.keep(&engine).await?;
         }
         let images = Images::new(engine, settings.pull, board.clone());
         images.refresh().await?;
@@ -207,6 +217,9 @@ impl Containers {
         }
         let found = self.images.resolve(image, mode, python, &waiting).await?;
         let room = self.rooms.take(want, &waiting).await;
+        if !self.site.wall.stands() {
+            return Err(ClaimError::NetworkUnsafe);
+        }
         let claiming = self.site.quiet.claim();
         say(&waiting, "starting containers".into());
         let kind = Kind { image: found.id, mode };
@@ -251,7 +264,7 @@ impl Containers {
         builder: Option<Builder<'_>>,
     ) -> Result<Worker, BuilderError> {
         if builder.is_some_and(|builder| builder.network == PackageNetwork::Internet) {
-            network::ensure(&self.site.engine).await.map_err(BuilderError::Network)?;
+            self.site.wall.keep(&self.site.engine).await.map_err(BuilderError::Network)?;
         }
         let started = start::start(&self.site, image, Mode::Command, builder).await;
         let worker = started.map_err(BuilderError::Start)?;
@@ -304,6 +317,7 @@ impl Containers {
     async fn upkeep(self) {
         let stop = self.site.tasks.token();
         let mut reaped = tokio::time::Instant::now();
+        let mut looked = reaped;
         loop {
             tokio::select! {
                 biased;
@@ -314,6 +328,13 @@ impl Containers {
                 if let Err(error) = self.images.refresh().await {
                     tracing::warn!(error = &error as &dyn std::error::Error, "images not listed");
                 }
+                if self.site.network == Network::Internet && looked.elapsed() >= network::EVERY {
+                    looked = tokio::time::Instant::now();
+                    if let Err(error) = self.site.wall.keep(&self.site.engine).await {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::error!(error, "network not safe: nothing starts until it is");
+                    }
+                }
                 if reaped.elapsed() < reaper::EVERY {
                     return;
                 }
@@ -323,11 +344,6 @@ impl Containers {
                         error = &error as &dyn std::error::Error,
                         "leftovers not removed"
                     );
-                }
-                if self.site.network == Network::Internet
-                    && let Err(error) = network::ensure(&self.site.engine).await
-                {
-                    tracing::error!(error = &error as &dyn std::error::Error, "network not safe");
                 }
             };
             tokio::select! {

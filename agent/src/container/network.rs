@@ -3,8 +3,8 @@
 //! this machine. Name servers of the host stay reachable on port 53.
 //!
 //! The rules are the same for every agent of a machine, and are written as a whole in one transaction, so writing them again
-//! is harmless; they are, on a timer, because firewall tools and restarts of the engine forget them. What is refused is
-//! refused loudly: a dropped packet would let a user's connect hang for minutes.
+//! is harmless; they are, on a timer, because firewall tools and restarts of the engine forget them. Where that fails, the [`Wall`] is down:
+//! nothing starts and nothing is claimed until it stands again. What is refused is refused loudly: a dropped packet would let a user's connect hang for minutes.
 //!
 //! IPv6: the bridge has none, and the engine switches it off inside the containers.
 
@@ -12,12 +12,14 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
+use crate::doctor::Firewall;
 use crate::engine::{Engine, EngineError, EngineNetwork};
 
 use super::profile::NETWORK;
@@ -26,6 +28,8 @@ const BRIDGE: &str = "muster0";
 const FORWARD: &str = "MUSTER-FORWARD";
 const INPUT: &str = "MUSTER-INPUT";
 const DEADLINE: Duration = Duration::from_secs(30);
+/// How often the rules are made again, in case something took them away.
+pub const EVERY: Duration = Duration::from_secs(10);
 
 /// Every IPv4 range that is not the public internet (RFC 6890 and multicast).
 const NOT_INTERNET: [&str; 15] = [
@@ -81,7 +85,7 @@ pub enum NetworkError {
 }
 
 /// Makes network and rules, or puts right what has changed since.
-pub async fn ensure(engine: &Engine) -> Result<(), NetworkError> {
+async fn ensure(engine: &Engine) -> Result<(), NetworkError> {
     let _turn = turn().await?;
     engine.ensure_network(&EngineNetwork { name: NETWORK.into(), bridge: BRIDGE.into() }).await?;
     let resolv = tokio::fs::read_to_string("/etc/resolv.conf").await.unwrap_or_default();
@@ -92,6 +96,44 @@ pub async fn ensure(engine: &Engine) -> Result<(), NetworkError> {
         }
     }
     Ok(())
+}
+
+/// Whether the rules were there when they were last made or looked at. Nothing starts, and no call gets a worker, while not.
+#[derive(Debug, Default)]
+pub struct Wall {
+    broken: AtomicBool,
+}
+
+impl Wall {
+    /// Makes network and rules, or puts right what has changed; remembers whether that could be done.
+    pub async fn keep(&self, engine: &Engine) -> Result<(), NetworkError> {
+        let kept = ensure(engine).await;
+        if self.broken.swap(kept.is_err(), Ordering::Relaxed) && kept.is_ok() {
+            tracing::info!("the network is safe again");
+        }
+        kept
+    }
+
+    /// Whether it stands.
+    pub fn stands(&self) -> bool {
+        !self.broken.load(Ordering::Relaxed)
+    }
+}
+
+/// What there is of the rules on this host; changes nothing.
+pub async fn rules_on_this_host(engine: &Engine) -> Firewall {
+    let mut there = true;
+    for jump in jumps() {
+        match accepted("iptables", &jump.check()).await {
+            Ok(found) => there &= found,
+            Err(error) => return Firewall::NoTool(error.to_string()),
+        }
+    }
+    match (there, engine.has_network(NETWORK).await) {
+        (true, _) => Firewall::There,
+        (false, true) => Firewall::Missing,
+        (false, false) => Firewall::NotYet,
+    }
 }
 
 /// Removes network and rules if no container uses them: the last agent of a machine leaves nothing.

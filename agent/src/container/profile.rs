@@ -70,6 +70,7 @@ pub struct Profile {
     cgroup_parent: String,
     seccomp: Option<String>,
     open_files: u64,
+    runtime: Option<String>,
 }
 
 /// What is different for each.
@@ -113,6 +114,7 @@ impl Profile {
             },
             seccomp: (!facts.seccomp_is_strict()).then(seccomp::profile),
             open_files,
+            runtime: settings.runtime.clone(),
         }
     }
 
@@ -200,6 +202,7 @@ impl Profile {
                 name: Some(RestartPolicyNameEnum::NO),
                 maximum_retry_count: None,
             }),
+            runtime: self.runtime.clone(),
             masked_paths: owned(&MASKED),
             readonly_paths: owned(&READ_ONLY),
             ..Default::default()

@@ -1,3 +1,4 @@
+use muster_wire::message::CallSpec;
 use proptest::prelude::*;
 
 use super::*;
@@ -7,19 +8,27 @@ fn settings() -> Settings {
 }
 
 fn facts(version: &str, systemd_cgroups: bool) -> EngineFacts {
-    EngineFacts { version: version.into(), systemd_cgroups, swap_limit: true }
+    EngineFacts {
+        version: version.into(),
+        systemd_cgroups,
+        swap_limit: true,
+        runtimes: vec!["runc".into()],
+    }
 }
 
-fn plan(image: &str) -> ContainerCreateBody {
-    let plan = Plan {
+fn of(profile: &Profile, image: &str) -> ContainerCreateBody {
+    profile.container(&Plan {
         name: "w",
         image,
         uid: 600_000,
         socket_dir: Path::new("/run/x/w/1"),
         mounts_dir: Path::new("/run/x/mnt/1"),
         builder: None,
-    };
-    Profile::new(&settings(), &facts("20.10.24", false), 65_536).container(&plan)
+    })
+}
+
+fn plan(image: &str) -> ContainerCreateBody {
+    of(&Profile::new(&settings(), &facts("20.10.24", false), 65_536), image)
 }
 
 #[test]
@@ -86,6 +95,15 @@ fn newer_engines_keep_their_own_seccomp_and_systemd_gets_a_slice() {
 }
 
 #[test]
+fn the_operator_alone_chooses_the_runtime() {
+    let settings = Settings { runtime: Some("runsc".into()), ..settings() };
+    let profile = Profile::new(&settings, &facts("20.10.24", false), 65_536);
+    let mut body = plan("image");
+    body.host_config.as_mut().expect("always there").runtime = Some("runsc".into());
+    assert_eq!(of(&profile, "image"), body);
+}
+
+#[test]
 fn no_credential_of_ours_is_in_a_container() {
     let text = format!("{:?}", plan("image"));
     assert!(!text.contains("secret-token") && !text.contains("127.0.0.1"));
@@ -100,5 +118,27 @@ proptest! {
         let mut plain = plan("plain");
         plain.image = None;
         prop_assert_eq!(body, plain);
+    }
+
+    /// The whole of what a user asks for, in every field what would be dangerous elsewhere: of all that only the image is in
+    /// the description.
+    #[test]
+    fn no_field_of_a_call_reaches_the_description(
+        said in "(--privileged|/var/run/docker.sock:/s|SYS_ADMIN|host|runsc|seccomp=unconfined)[a-z]{8}",
+        cpu in 0.01f64..1000.0,
+        ram_bytes in any::<u64>(),
+    ) {
+        let mut spec: CallSpec = serde_json::from_value(serde_json::json!({
+            "call": said, "kind": "command", "encoding": "raw", "image": "image", "python": said, "cpu": cpu,
+            "ram_bytes": ram_bytes, "env": {said.as_str(): said}, "entry": said, "command": [said],
+        })).expect("a spec");
+        let body = plan(&spec.image);
+        let text = format!("{body:?}");
+        prop_assert!(!text.contains(&said));
+        prop_assert_eq!(&body, &plan("image"));
+        spec.image = said.clone();
+        let mut named = plan(&spec.image);
+        prop_assert_eq!(named.image.take(), Some(said));
+        prop_assert_eq!(named.host_config, body.host_config);
     }
 }

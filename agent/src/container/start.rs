@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use muster_wire::message::Mode;
 
+use super::Site;
 use super::cgroup::{CgroupError, WorkerCgroup};
 use super::profile::{Builder, Plan};
 use super::socket::{self, SocketFolder};
 use super::worker::{Container, Remains, Worker};
-use super::{Site, network};
 use crate::engine::EngineError;
 use crate::runner::{Runner, RunnerError};
 use crate::settings::Network;
@@ -22,6 +22,9 @@ const CONNECT: Duration = Duration::from_secs(30);
 /// Why there is no new worker.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// What keeps containers from this host is not there.
+    #[error("the firewall rules that keep containers from this host could not be made")]
+    NetworkUnsafe,
     /// More workers than uids.
     #[error("this agent has no uid left for another container")]
     NoUid,
@@ -55,6 +58,9 @@ pub async fn start(
     mode: Mode,
     builder: Option<Builder<'_>>,
 ) -> Result<Worker, StartError> {
+    if !site.wall.stands() {
+        return Err(StartError::NetworkUnsafe);
+    }
     let name = site.names.take().ok_or(StartError::NoUid)?;
     let (folder, listener) = SocketFolder::create(&site.state_dir, name.short(), name.uid())
         .map_err(StartError::Socket)?;
@@ -97,7 +103,7 @@ async fn start_container(site: &Site, full: &str) -> Result<(), StartError> {
         Ok(()) => Ok(()),
         // Another agent of this machine was the last on the network a moment ago.
         Err(_)
-            if site.network == Network::Internet && network::ensure(&site.engine).await.is_ok() =>
+            if site.network == Network::Internet && site.wall.keep(&site.engine).await.is_ok() =>
         {
             site.engine.start(full).await.map_err(StartError::Engine)
         }

@@ -145,11 +145,18 @@ impl Runner {
             // A runner without a batch is not read: what a thread left behind writes waits in the pipe.
             let read = self.is_busy() && self.attribution.held() < MAX_HELD;
             let mut news = News::default();
+            // News that end in an error reach nobody: what they answered is not answered then.
+            let before = self.answers;
             tokio::select! {
                 biased;
                 exit = self.control.exited() => return Ok(self.ended(exit)),
                 frame = self.channel.next() => match frame? {
-                    Some(frame) => self.results(frame, &mut news)?,
+                    Some(frame) => {
+                        if let Err(error) = self.results(frame, &mut news) {
+                            self.answers = before;
+                            return Err(error);
+                        }
+                    }
                     None => return Ok(self.closed().await),
                 },
                 (stream, bytes) = self.pipes.next(&mut self.page), if read => {
@@ -158,7 +165,10 @@ impl Runner {
                 }
                 () = tokio::time::sleep_until(wake) => {
                     if self.is_busy() && Instant::now() >= self.looks.at {
-                        self.look(&mut news)?;
+                        if let Err(error) = self.look(&mut news) {
+                            self.answers = before;
+                            return Err(error);
+                        }
                     } else {
                         return Ok(Step::Time);
                     }
@@ -176,10 +186,16 @@ impl Runner {
             return Err(RunnerError::Hostile { why: "a frame that is not RESULTS" });
         }
         let mut body = frame.body;
+        if body.is_empty() {
+            // A flood of these would cost nothing to send, and never end.
+            return Err(RunnerError::Hostile { why: "results without a result" });
+        }
         while let Some(record) = Record::take(&mut body)? {
+            let before = self.answers;
             let known = self.answers.on_channel(record.index, record.count);
             let why = "a result that was not its turn";
-            self.record(record, known.map_err(|_| RunnerError::Hostile { why })?, news)?;
+            let known = known.map_err(|_| RunnerError::Hostile { why })?;
+            self.record(record, known, news).inspect_err(|_| self.answers = before)?;
         }
         self.looks.restart();
         self.attribute(news);
@@ -191,8 +207,11 @@ impl Runner {
         let mut bytes = Pieces::from(self.page.pending().unwrap_or_default());
         // Records that make no sense are left: the channel will bring better ones, or an error.
         while let Ok(Some(record)) = Record::take(&mut bytes) {
+            let before = self.answers;
             match self.answers.in_pending(record.index, record.count) {
-                Ok(known) => self.record(record, known, news)?,
+                Ok(known) => {
+                    self.record(record, known, news).inspect_err(|_| self.answers = before)?;
+                }
                 Err(_) => break,
             }
         }

@@ -233,7 +233,9 @@ async fn refused(bytes: &[u8]) -> RunnerError {
     let (mut runner, mut other) = runner();
     runner.give(&[], &batch(5, 3));
     other.send(bytes);
-    step(&mut runner).await.expect_err("what was sent is not the protocol")
+    let error = step(&mut runner).await.expect_err("what was sent is not the protocol");
+    assert_eq!(runner.unanswered(), Some(5), "an output that reached nobody counts as one");
+    error
 }
 
 fn frame_of(list: &[(u64, u64, u64)]) -> Bytes {
@@ -252,6 +254,8 @@ async fn garbage_and_lengths_over_the_limit_fail_the_worker() {
     record[at..at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
     let long = Frame::new(Kind::Results, record.freeze()).to_bytes();
     assert!(matches!(refused(&long).await, RunnerError::Wire(_)));
+    let none = Frame::new(Kind::Results, Bytes::new()).to_bytes();
+    assert!(matches!(refused(&none).await, RunnerError::Hostile { .. }));
     let other = Frame::of_u32(Kind::Workers, 1).to_bytes();
     assert!(matches!(refused(&other).await, RunnerError::Hostile { .. }));
 }
