@@ -51,7 +51,8 @@ def _run(chosen: argparse.Namespace) -> int:
     if chosen.command == "hosts":
         _table(["host", "state", "cores", "free", "ram GB", "free", "images"], [
             [
-                str(host.get("host")), str(host.get("state", "?")), f"{host.get('cores', 0):g}", f"{host.get('free_cores', 0):g}",
+                str(host.get("host")), str(host.get("state", "?")),
+                f"{host.get('cores', 0):g}", f"{host.get('free_cores', 0):g}",
                 f"{host.get('ram_bytes', 0) / 2**30:.1f}", f"{host.get('free_ram_bytes', 0) / 2**30:.1f}",
                 " ".join(str(image.get("name")) for image in host.get("images", [])),
             ]
