@@ -180,7 +180,8 @@ mod tests {
 
     #[test]
     fn each_fact_has_its_finding() {
-        let cases: [(&str, Level, fn(&mut Facts)); 14] = [
+        type Case = (&'static str, Level, fn(&mut Facts));
+        let cases: [Case; 14] = [
             ("CVE-2024-21626", Level::Danger, |f| f.runc = Some("1.1.11".into())),
             ("CVE-2024-40635", Level::Danger, |f| f.containerd = Some("1.7.20".into())),
             ("CVE-2024-41110", Level::Danger, |f| f.engine = "24.0.7".into()),
