@@ -1,13 +1,16 @@
 # Every target is one script with a name; there is no logic here. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build images demo up down test test-rust test-python e2e e2e-smoke torture bench bench-quick check deny fix fmt clean
+.PHONY: help setup build images demo examples up down test test-rust test-python e2e e2e-smoke torture bench bench-quick check deny fix fmt clean
 
 help: ## what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
 demo: ## start Muster on this machine and run a real job (does all set-up that is missing)
 	@scripts/demo.sh
+
+examples: ## run examples/ on the service that `make demo` left running (installs what they import)
+	@scripts/examples.sh
 
 down: ## stop what `make demo` started
 	@scripts/down.sh
