@@ -37,7 +37,7 @@ pip_audit() {
         "$venv/bin/python" -m venv "$tools/pip-audit"
         "$tools/pip-audit/bin/pip" install --quiet --disable-pip-version-check pip-audit >&2
     fi
-    for lock in sdk/python/dev-lock.txt tests/bench/requirements/*.txt; do
+    for lock in sdk/python/dev-lock.txt tests/bench/requirements/*.txt tests/torture/schemathesis.txt; do
         said=$("$tools/pip-audit/bin/pip-audit" --requirement "$lock" --no-deps --disable-pip --progress-spinner off \
             --format json 2>"$tools/pip-audit.log") || failed+=("advisories about $lock")
         # Ends well too where the database knows no package at all.

@@ -2,6 +2,7 @@
 # Installs what this machine lacks to build, run and test Muster, and nothing else. Quick when all is there.
 #
 #   scripts/setup.sh
+#   scripts/setup.sh attack      the public tools that `scripts/torture.sh attack` turns against the gateway, as well
 #
 # In order: distribution packages, Rust, the Python environment (.venv), the Docker engine.
 # With MUSTER_SETUP=check nothing is installed: what is missing is named, and the exit code is 1.
@@ -163,11 +164,28 @@ docker_engine() {
     "$root/scripts/engine.sh" start
 }
 
+# What tests/torture/test_attack.py runs.
+attack_tools() {
+    local missing=() tool=$root/build/tools/schemathesis lock=$root/tests/torture/schemathesis.txt
+    have slowhttptest || missing+=(slowhttptest)
+    have h2load || missing+=(nghttp2-client)
+    have wrk || missing+=(wrk)
+    [ ${#missing[@]} = 0 ] || install "attack" "${missing[@]}"
+    if ! cmp -s "$lock" "$tool/.muster"; then
+        if [ "${MUSTER_SETUP-}" = check ]; then die "attack: would install schemathesis into build/tools"; fi
+        say "attack: installing schemathesis into build/tools"
+        "$venv/bin/python" -m venv --clear "$tool"
+        "$tool/bin/pip" install --quiet --disable-pip-version-check --requirement "$lock" >&2
+        cp "$lock" "$tool/.muster"
+    fi
+}
+
 case ${1-} in
-    '') ;;
-    *) die "usage: $0" ;;
+    '' | attack) ;;
+    *) die "usage: $0 [attack]" ;;
 esac
 packages
 rust
 python_environment
 docker_engine
+if [ "${1-}" = attack ]; then attack_tools; fi

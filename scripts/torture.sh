@@ -3,8 +3,8 @@
 #
 #   scripts/torture.sh [SUITE]...        all suites without an argument; `scripts/torture.sh list` names them
 #
-# MUSTER_SEED fixes the moments. MUSTER_SCENARIOS (5000) and MUSTER_ROUNDS (20) say how much. A suite is a function
-# `suite_NAME` below. Every suite runs even when one before it failed.
+# MUSTER_SEED fixes the moments. MUSTER_SCENARIOS (5000), MUSTER_ROUNDS (20), MUSTER_ATTACK_SECONDS (60 for each tool) and
+# MUSTER_LOAD_SECONDS (120) say how much. A suite is a function `suite_NAME` below. Every suite runs even when one before it failed.
 
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -19,11 +19,30 @@ suite_simulation() {
 
 # Agents, containers, runners and networks that fail, on real Docker.
 suite_processes() {
+    on_docker tests/torture/test_processes.py tests/torture/test_partitions.py
+}
+
+# Public tools against the gateway: malformed and slow requests, and more of them than it can answer.
+suite_attack() {
+    "$root/scripts/setup.sh" attack
+    on_docker tests/torture/test_attack.py
+}
+
+# Thousands of streams, idle connections and slow readers: what they cost, printed.
+suite_load() {
+    "$root/scripts/setup.sh" attack
+    on_docker -s tests/torture/test_load.py
+}
+
+# on_docker ARGUMENT...: pytest with the built daemons.
+on_docker() {
     "$root/scripts/images.sh" 3.11
     "$root/scripts/build.sh"
     as_root env PYTHONDONTWRITEBYTECODE=1 MUSTER_BIN_DIR="${MUSTER_BIN_DIR:-$release_dir}" \
         MUSTER_SEED="${MUSTER_SEED:-}" MUSTER_ROUNDS="${MUSTER_ROUNDS:-20}" \
-        "$venv/bin/python" -m pytest -p no:cacheprovider tests/torture
+        MUSTER_ATTACK_SECONDS="${MUSTER_ATTACK_SECONDS:-}" MUSTER_LOAD_SECONDS="${MUSTER_LOAD_SECONDS:-}" \
+        MUSTER_LOAD_SHARE="${MUSTER_LOAD_SHARE:-}" \
+        "$venv/bin/python" -m pytest -p no:cacheprovider "$@"
 }
 
 suites() { declare -F | sed -n 's/^declare -f suite_//p'; }

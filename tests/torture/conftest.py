@@ -32,6 +32,12 @@ def pytest_generate_tests(metafunc):
 
 
 @pytest.fixture
+def seed():
+    """For tools that make up their own moments."""
+    return SEED
+
+
+@pytest.fixture
 def moments(request):
     """Random moments: the same for the same seed, test and round."""
     return random.Random(f"{SEED} {request.node.originalname} {request.param}")

@@ -1,0 +1,84 @@
+"""How much the gateway holds at once, and what it costs; prints what it measured.
+
+`MUSTER_LOAD_SECONDS` says how long streams stay open (120; 600 is what docs/security.md promises),
+`MUSTER_LOAD_SHARE` how much of the full numbers is tried (1).
+"""
+
+import os
+import subprocess
+import time
+
+import pytest
+from crowd import Crowd, Watch, allow_many_files, latencies
+from harness import until
+
+SECONDS = float(os.environ.get("MUSTER_LOAD_SECONDS") or 120)
+SHARE = float(os.environ.get("MUSTER_LOAD_SHARE") or 1)
+STREAMS = int(5_000 * SHARE)
+# The gateway takes 10,000 connections in all, and these tests ask beside them.
+IDLE = int(9_980 * SHARE)
+SMALL = "/v1/hosts"
+KIB, MIB = 1 << 10, 1 << 20
+
+
+@pytest.fixture
+def service(own_service):
+    allow_many_files()
+    return own_service()
+
+
+def row(what, found):
+    print(f"  {what:<40} {found}")
+
+
+def cost(service, before, size):
+    """What one of them costs, in bytes of the gateway's memory."""
+    return (service.gateway.memory() - before) / size
+
+
+@pytest.mark.deadline(SECONDS + 120)
+def test_an_open_event_stream_costs_less_than_32_kib(service):
+    service.add_agent("--cpus", "0-1", "--ram", "1GiB", "--warm", "1")
+    call = service.api.create(command=["sleep", "3600"], inputs=[""], ram=0.5)
+    path = f"/v1/calls/{call['id']}/events"
+    before = service.gateway.memory()
+    row("small requests alone", latencies(service.api, SMALL, 5))
+    with Watch(service, STREAMS * 32 * KIB + 32 * MIB), Crowd(service.api, STREAMS, path) as crowd:
+        ends = time.monotonic() + SECONDS
+        while time.monotonic() < ends:
+            beside = latencies(service.api, SMALL, min(5, SECONDS))
+            assert crowd.open() == STREAMS
+        each = cost(service, before, STREAMS)
+        row(f"{STREAMS} event streams, each", f"{each / KIB:.1f} KiB")
+        row("small requests beside them", beside)
+        assert each < 32 * KIB
+    service.api.cancel(call["id"])
+    service.wait_idle()
+
+
+@pytest.mark.deadline(180)
+def test_idle_connections_cost_little_and_disturb_nobody(service):
+    before = service.gateway.memory()
+    with Watch(service, IDLE * 32 * KIB + 32 * MIB), Crowd(service.api, IDLE, "/healthz") as crowd:
+        row(f"{IDLE} idle connections, each", f"{cost(service, before, IDLE) / KIB:.1f} KiB")
+        row("small requests beside them", latencies(service.api, SMALL, 5))
+        assert crowd.open() == IDLE
+
+
+@pytest.mark.deadline(180)
+def test_an_overload_is_over_ten_seconds_after_it_ends(service):
+    alone = latencies(service.api, SMALL, 5)
+    row("small requests alone", alone)
+    header = f"Authorization: Bearer {service.token}"
+    command = ["wrk", "-t", "2", "-c", "320", "-d", "20", "-H", header, service.url + SMALL]
+    # 64 connections saturate two cores; these are five times as many.
+    with Watch(service, 256 * MIB):
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=60)
+    assert "Non-2xx" not in done.stdout, done.stdout
+    ended = time.monotonic()
+    until("it is as before", lambda: _normal(service, alone), 10, interval=0)
+    row("normal again after an overload", f"{time.monotonic() - ended:.1f} s")
+
+
+def _normal(service, alone):
+    return latencies(service.api, SMALL, 0.5).at(50) < max(2 * alone.at(50), 0.002)
