@@ -1,6 +1,7 @@
 //! The gateway's process: settings, start, and the order of stopping.
 
 use std::fs::{self, File, TryLockError};
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -22,7 +23,7 @@ use muster_gateway::store::durable::{Journal, SqliteStore};
 use muster_gateway::store::{DirStore, Spill};
 use muster_gateway::tasks::Tasks;
 use muster_gateway::tls::Tls;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -38,6 +39,8 @@ enum Exit {
 
 /// How long tasks may take to end after they were asked to.
 const TASKS_END: Duration = Duration::from_secs(5);
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 4096;
 
 fn main() -> ExitCode {
     let command = std::env::args().nth(1);
@@ -122,8 +125,7 @@ async fn run(settings: Settings) -> anyhow::Result<Exit> {
     let store = DirStore::open(folder.join("spill")).context("could not make the spill folder")?;
     let metrics =
         PrometheusBuilder::new().install_recorder().context("could not set up metrics")?;
-    let listener = TcpListener::bind(settings.listen)
-        .await
+    let listener = listen_at(settings.listen)
         .with_context(|| format!("could not listen on {}", settings.listen))?;
     let listen = listener.local_addr().context("no address to listen on")?;
     let tls = settings.tls().map(|config| Tls::open(folder, listen, config)).transpose()?;
@@ -210,4 +212,15 @@ async fn stop_when_asked(
         _ = interrupt.recv() => tracing::warn!("second signal, exiting at once"),
     }
     Ok(if asked { Exit::Stopped } else { Exit::Failed })
+}
+
+/// Listens for whole crowds: a connection past the backlog is dropped by the kernel, and its client waits for seconds before it tries again.
+fn listen_at(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }

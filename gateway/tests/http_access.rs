@@ -1,18 +1,14 @@
 //! Who may use which route: made from the table of routes, so that a new route is tested the day it is there.
 
-#![allow(clippy::disallowed_methods, reason = "tests end with their runtime")]
-
-mod support;
-
 use std::time::Duration;
 
+use crate::support::client::Client;
+use crate::support::fake_agent::{Input, echo};
+use crate::support::{Gateway, until};
 use muster_gateway::auth::{NewToken, Scope};
 use muster_gateway::http::routes::{Access, ROUTES};
 use muster_gateway::unix_s;
 use serde_json::{Value, json};
-use support::client::Client;
-use support::fake_agent::{Input, echo};
-use support::{Gateway, until};
 
 const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 const CLIENT: &[Scope] = &[Scope::Submit, Scope::Read, Scope::Cancel];
@@ -31,7 +27,7 @@ fn requests() -> impl Iterator<Item = (&'static str, &'static str, Option<Access
 }
 
 /// What the answer says, if it has a body.
-async fn code(answer: &mut support::client::Answer, method: &str) -> String {
+async fn code(answer: &mut crate::support::client::Answer, method: &str) -> String {
     match method {
         "HEAD" => String::new(),
         _ => answer.problem().await,

@@ -1,13 +1,9 @@
 //! Blobs over HTTP: whole, resumed, damaged, refused, and whose they are.
 
-#![allow(clippy::disallowed_methods, reason = "tests end with their runtime")]
-
-mod support;
-
+use crate::support::client::Client;
+use crate::support::{Gateway, until};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use support::client::Client;
-use support::{Gateway, until};
 
 fn path(content: &[u8]) -> String {
     format!("/v1/blobs/{}", muster_gateway::hex(&Sha256::digest(content)))

@@ -1,9 +1,8 @@
 //! From a request to the last event, through the real HTTP stack and a fake host.
 
-#![allow(clippy::disallowed_methods, reason = "tests end with their runtime")]
-
-mod support;
-
+use crate::support::client::{Answer, Client};
+use crate::support::fake_agent::{Act, Input, echo};
+use crate::support::{DEADLINE, Gateway, until};
 use bytes::Bytes;
 use futures_util::stream;
 use http::{Request, StatusCode, Version};
@@ -14,9 +13,6 @@ use muster_wire::batch::{Inputs, Outputs, Status};
 use muster_wire::frame::{Frame, Kind};
 use muster_wire::message::ExceptionHead;
 use serde_json::{Value, json};
-use support::client::{Answer, Client};
-use support::fake_agent::{Act, Input, echo};
-use support::{DEADLINE, Gateway, until};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -405,7 +401,7 @@ async fn what_cannot_run_is_refused_before_it_is_made() {
 async fn bodies_that_make_no_sense_make_no_call() {
     let (gateway, _agent) = Gateway::with_host(echo).await;
     let post = || gateway.client().post("/v1/calls");
-    let refused = async |asking: support::client::Asking, status: u16, code: &str| {
+    let refused = async |asking: crate::support::client::Asking, status: u16, code: &str| {
         let mut answer = asking.send().await;
         assert_eq!((answer.status.as_u16(), answer.problem().await.as_str()), (status, code));
     };
@@ -498,7 +494,7 @@ async fn record_when(
     what: &str,
     there: impl Fn(&Value) -> bool,
 ) -> Value {
-    let looked = tokio::time::timeout(support::DEADLINE, async {
+    let looked = tokio::time::timeout(crate::support::DEADLINE, async {
         let mut tick = tokio::time::interval(std::time::Duration::from_millis(5));
         loop {
             tick.tick().await;

@@ -1,16 +1,12 @@
 //! The front door: routes, tokens, problems, limits, and the agents' way in.
 
-#![allow(clippy::disallowed_methods, reason = "tests end with their runtime")]
-
-mod support;
-
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::support::fake_agent::{FakeAgent, Input, echo};
+use crate::support::{DEADLINE, Gateway, openapi, until};
 use muster_gateway::http::ServerConfig;
 use muster_gateway::http::routes::{Access, ROUTES};
-use support::fake_agent::{FakeAgent, Input, echo};
-use support::{DEADLINE, Gateway, openapi, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;

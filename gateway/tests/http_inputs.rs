@@ -1,17 +1,13 @@
 //! Inputs of one call that come in several requests.
 
-#![allow(clippy::disallowed_methods, reason = "tests end with their runtime")]
-
-mod support;
-
 use std::time::Duration;
 
+use crate::support::Gateway;
+use crate::support::fake_agent::echo;
 use futures_util::stream;
 use muster_wire::batch::Inputs;
 use muster_wire::frame::{Frame, Kind};
 use serde_json::json;
-use support::Gateway;
-use support::fake_agent::echo;
 use tokio::sync::mpsc;
 
 const FRAMES: &str = "application/vnd.muster.frames";

@@ -1,12 +1,10 @@
 //! Hosts join by a join string, connect with a credential of their own, and lose it; and what a rogue among them cannot do.
 
-#![allow(clippy::disallowed_methods, reason = "tests end with their runtime")]
-
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::fake_agent::{Act, FakeAgent, Input, echo};
+use crate::support::{Gateway, until};
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -18,8 +16,6 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
-use support::fake_agent::{Act, FakeAgent, Input, echo};
-use support::{Gateway, until};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 

@@ -1,14 +1,10 @@
 //! What the front door does to connections and requests that no honest client makes: too slow, too many, too large, unclear.
 
-#![allow(clippy::disallowed_methods, reason = "tests end with their runtime")]
-
-mod support;
-
 use std::time::Duration;
 
+use crate::support::fake_agent::{Input, echo};
+use crate::support::{DEADLINE, Gateway, until};
 use muster_gateway::http::ServerConfig;
-use support::fake_agent::{Input, echo};
-use support::{DEADLINE, Gateway, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};

@@ -1,14 +1,10 @@
 //! `POST /v1/run`: stdin in, stdout out, the exit code in a trailer.
 
-#![allow(clippy::disallowed_methods, reason = "tests end with their runtime")]
-
-mod support;
-
+use crate::support::fake_agent::{Act, Input};
+use crate::support::{Gateway, until};
 use bytes::Bytes;
 use muster_wire::batch::Status;
 use muster_wire::message::{CallError, Encoding, ExceptionHead};
-use support::fake_agent::{Act, Input};
-use support::{Gateway, until};
 
 /// Prints its stdin to stdout and `oh` to stderr; fails where the first argument says so.
 fn cat(input: &Input) -> Vec<Act> {

@@ -1,12 +1,9 @@
 //! TLS: HTTP/1.1 and HTTP/2 over it, what proves the gateway and a host, and connections that dawdle.
 
-#![allow(clippy::disallowed_methods, reason = "tests end with their runtime")]
-
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::{DEADLINE, Gateway};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Empty};
@@ -16,7 +13,6 @@ use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use support::{DEADLINE, Gateway};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;

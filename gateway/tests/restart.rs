@@ -1,17 +1,13 @@
 //! Background calls over a restart of the gateway: the real HTTP stack and store, and fake hosts.
 
-#![allow(clippy::disallowed_methods, reason = "tests end with their runtime")]
-
-mod support;
-
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use crate::support::fake_agent::{Act, Input, echo};
+use crate::support::{Gateway, until};
 use muster_wire::batch::{Inputs, Status};
 use muster_wire::frame::{Frame, Kind};
 use serde_json::{Value, json};
-use support::fake_agent::{Act, Input, echo};
-use support::{Gateway, until};
 
 fn background(inputs: Value) -> Value {
     json!({"source": "def f(x): return x", "entry": "f", "inputs": inputs, "background": true})

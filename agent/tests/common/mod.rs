@@ -49,6 +49,7 @@ pub fn settings(state: &Path) -> Settings {
         docker_host: None,
         pull: Pull::Never,
         network: Network::Internet,
+        runtime: None,
         scratch_bytes: 64 * MIB,
         grace: Duration::ZERO,
         packages: PackageSettings {

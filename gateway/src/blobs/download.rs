@@ -1,4 +1,4 @@
-//! One download: a blob's bytes, part by part. Its last part is given only when the hash of all of them is right.
+//! One download: a blob's bytes, piece by piece, so that a slow reader holds little memory. Its last piece is given only when the hash of all of them is right.
 
 use std::collections::VecDeque;
 
@@ -7,15 +7,18 @@ use sha2::{Digest, Sha256};
 
 use super::{BlobError, Blobs, Key, Pin};
 
+/// The most that is read at once.
+const PIECE: u64 = 64 << 10;
+
 /// Gives the bytes of one blob, and keeps it meanwhile.
 #[derive(Debug)]
 pub struct Download {
     blobs: Blobs,
     key: Key,
-    /// Offset and size of each object that is still to come.
+    /// Offset and size of each object that is still to come, the one that is being read among them.
     parts: VecDeque<(u64, u64)>,
-    /// Where its reader wants to begin.
-    from: u64,
+    /// Where the next piece begins.
+    at: u64,
     size: u64,
     /// `None` where it does not begin at the blob's first byte: the reader has the rest, and its hash.
     hasher: Option<Sha256>,
@@ -33,7 +36,7 @@ impl Download {
             size += part;
         }
         let hasher = (from == 0).then(Sha256::new);
-        Download { blobs, key, parts, from, size, hasher, _pin: pin }
+        Download { blobs, key, parts, at: from, size, hasher, _pin: pin }
     }
 
     /// Bytes of the whole blob.
@@ -43,9 +46,14 @@ impl Download {
 
     /// The next bytes; `None` after the last.
     pub async fn next(&mut self) -> Option<Result<Bytes, BlobError>> {
-        let (offset, size) = self.parts.pop_front()?;
-        let skip = self.from.saturating_sub(offset);
-        let read = self.blobs.shared.parts.read(&self.key, offset, skip, size).await;
+        let &(offset, size) = self.parts.front()?;
+        let start = self.at - offset;
+        let end = size.min(start + PIECE);
+        if end == size {
+            self.parts.pop_front();
+        }
+        self.at = offset + end;
+        let read = self.blobs.shared.parts.read(&self.key, offset, start..end).await;
         let checked = match read {
             Ok(bytes) => self.checked(bytes),
             Err(error) => Err(error),

@@ -1,6 +1,7 @@
 //! The bytes of blobs, as objects: `of-OWNER/ID/OFFSET` (`hosts/...` for those of the hosts), and `of-OWNER/ID/whole`.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path as FilePath;
 use std::time::{Duration, SystemTime};
 
@@ -90,15 +91,14 @@ impl Parts {
         self.put(key, WHOLE, PutPayload::new()).await
     }
 
-    /// The object at an offset, `skip` bytes into it.
+    /// A range of the object at an offset.
     pub async fn read(
         &self,
         key: &Key,
         offset: u64,
-        skip: u64,
-        size: u64,
+        range: Range<u64>,
     ) -> Result<Bytes, BlobError> {
-        let found = self.store.get_range(&path(key, &name(offset)), skip..size).await;
+        let found = self.store.get_range(&path(key, &name(offset)), range).await;
         found.map_err(|error| match error {
             object_store::Error::NotFound { .. } => BlobError::Unknown(key.id.clone()),
             error => BlobError::Store(error),

@@ -29,7 +29,9 @@ async fn get(blobs: &Blobs, key: &Key, from: u64) -> Result<Vec<u8>, BlobError> 
     let mut download = blobs.read(key, from)?;
     let mut content = Vec::new();
     while let Some(bytes) = download.next().await {
-        content.extend_from_slice(&bytes?);
+        let bytes = bytes?;
+        assert!(bytes.len() <= 64 << 10, "a slow reader would hold {} bytes", bytes.len());
+        content.extend_from_slice(&bytes);
     }
     Ok(content)
 }

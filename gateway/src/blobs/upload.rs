@@ -40,7 +40,7 @@ impl Upload {
         let parts = self.blobs.lock().parts(&self.key);
         let mut offset = 0;
         for size in parts {
-            let bytes = self.blobs.shared.parts.read(&self.key, offset, 0, size).await?;
+            let bytes = self.blobs.shared.parts.read(&self.key, offset, 0..size).await?;
             self.hasher.update(&bytes);
             tokio::task::yield_now().await;
             offset += size;

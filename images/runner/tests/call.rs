@@ -22,6 +22,7 @@ use muster_wire::message::{
     CallKind, CallSpec, Encoding, ExceptionHead, Failure, Mode, WorkerStatus, from_json,
 };
 use muster_wire::print::Print;
+use muster_wire::receipt::Receipt;
 use support::{DEADLINE, Home, spec, spec_frame, wait_for};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
@@ -153,6 +154,11 @@ impl Call {
                     let print = Print::decode(frame.body).unwrap();
                     assert!(!self.outputs.contains_key(&print.index), "a late print");
                     self.prints.entry(print.index).or_default().extend_from_slice(&print.bytes);
+                }
+                Kind::Receipt => {
+                    let Receipt { first, count, .. } = Receipt::decode(frame.body).unwrap();
+                    let of = first..first + u64::from(count);
+                    assert!(self.outputs.range(of).next().is_none(), "a late receipt");
                 }
                 Kind::Demand => self.demand = frame.as_two_u64().unwrap(),
                 Kind::WorkerStatus => {
