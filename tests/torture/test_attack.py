@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from crowd import Watch, allow_many_files
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMATHESIS = ROOT / "build" / "tools" / "schemathesis" / "bin" / "schemathesis"
 SECONDS = int(os.environ.get("MUSTER_ATTACK_SECONDS") or 60)
