@@ -59,7 +59,7 @@ def test_the_input_whose_worker_was_killed_is_named_and_the_others_have_their_ou
 ):
     service = own_service()
     agent = service.add_agent(*SMALL)
-    call = _background(40, max_parallelism=1)
+    call = _background(40, max_parallelism=1, return_exceptions=True)
     _begun(service, call)
     time.sleep(moments.uniform(0, 0.5))
     used = until("it runs", lambda: [name for name in agent.containers() if _busy(service, name)])
