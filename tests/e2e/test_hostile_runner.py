@@ -67,7 +67,10 @@ def hostile(attack, index):
     elif attack == "signals to pid 1":
         for number in (1, 2, 9, 15, 19):
             os.kill(1, number)
-        os.kill(-1, 9)
+        try:
+            os.kill(-1, 9)
+        except ProcessLookupError:
+            pass  # nobody else is there
     return attack
 
 

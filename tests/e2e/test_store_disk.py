@@ -75,9 +75,11 @@ def test_after_a_power_cut_all_that_was_answered_or_shown_is_there(tmp_path, lea
         lead_to(service)
         service.add_agent("--cpus", "0-1", "--ram", "2GiB", "--warm", "0")
         acknowledged, ended = {}, threading.Event()
+        # So many calls for each cut that the disk does not fill up.
+        turns = threading.Semaphore(0)
 
         def submit():
-            while not ended.is_set():
+            while turns.acquire() and not ended.is_set():
                 # Some have chunks that lie in files of their own.
                 inputs = [bytes(rng.choice([10, 10, 10, 2 << 20])) for _ in range(3)]
                 call = small_map(len, inputs, background=True)
@@ -88,6 +90,7 @@ def test_after_a_power_cut_all_that_was_answered_or_shown_is_there(tmp_path, lea
         running = small_map(slow, range(400), background=True)
         for cut in range(3):
             seen = len(acknowledged)
+            turns.release(10)
             until("more calls are acknowledged", lambda seen=seen: len(acknowledged) > seen + 2, 60)
             time.sleep(rng.uniform(0, 0.3))
             shown = service.api.events(running.id, service.api.call(running.id)["seq"])
@@ -98,6 +101,7 @@ def test_after_a_power_cut_all_that_was_answered_or_shown_is_there(tmp_path, lea
             service.gateway.process.send_signal(signal.SIGCONT)
             check_copy(tmp_path / f"again-{cut}", copy, promised, running.id, shown)
         ended.set()
+        turns.release()
         submitting.join(60)
         service.cancel_all()
 
