@@ -6,7 +6,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 fn path(content: &[u8]) -> String {
-    format!("/v1/blobs/{}", muster_gateway::hex(&Sha256::digest(content)))
+    format!("/v1/blobs/{}", hex::encode(Sha256::digest(content)))
 }
 
 fn content() -> Vec<u8> {

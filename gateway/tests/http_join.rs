@@ -1,9 +1,9 @@
 //! Hosts join by a join string, connect with a credential of their own, and lose it; and what a rogue among them cannot do.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::fake_agent::{Act, FakeAgent, Input, echo};
+use crate::support::tls::{Shown, connect};
 use crate::support::{Gateway, until};
 use bytes::Bytes;
 use http::{Request, StatusCode};
@@ -13,11 +13,8 @@ use muster_gateway::auth::Scope;
 use muster_wire::batch::{Outputs, Status};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 /// The token of a new join string.
 async fn join_token(gateway: &Gateway, asked: Value) -> String {
@@ -155,8 +152,6 @@ async fn a_rogue_hosts_outputs_for_what_it_does_not_hold_reach_nobody() {
     }
 }
 
-type Shown = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
-
 /// One POST over TLS; its status and JSON.
 async fn post(
     gateway: &Gateway,
@@ -164,21 +159,7 @@ async fn post(
     request: http::request::Builder,
     body: &Value,
 ) -> (u16, Value) {
-    let pem = std::fs::read(gateway.folder.path().join("ca.pem")).expect("an authority");
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(&pem).expect("PEM")).expect("an authority");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_root_certificates(roots);
-    let config = match shown {
-        Some((chain, key)) => builder.with_client_auth_cert(chain, key).expect("a key"),
-        None => builder.with_no_client_auth(),
-    };
-    let stream = TcpStream::connect(gateway.address).await.expect("a connection");
-    let name = ServerName::from(gateway.address.ip());
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("TLS");
+    let stream = connect(gateway, &[], shown).await.expect("TLS");
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("HTTP");
     tokio::spawn(connection.with_upgrades());

@@ -1,8 +1,8 @@
 //! TLS: HTTP/1.1 and HTTP/2 over it, what proves the gateway and a host, and connections that dawdle.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::tls::{Shown, connect};
 use crate::support::{DEADLINE, Gateway};
 use bytes::Bytes;
 use http::Request;
@@ -11,41 +11,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use muster_gateway::tls::Authority;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 const PATIENCE: Duration = Duration::from_secs(10);
-
-type Shown = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
-
-/// A TLS connection to the gateway that trusts its authority alone.
-async fn connect(
-    gateway: &Gateway,
-    alpn: &[u8],
-    shown: Option<Shown>,
-) -> std::io::Result<TlsStream<TcpStream>> {
-    let pem = std::fs::read(gateway.folder.path().join("ca.pem")).expect("an authority");
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(&pem).expect("PEM")).expect("an authority");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_root_certificates(roots);
-    let mut config = match shown {
-        Some((chain, key)) => builder.with_client_auth_cert(chain, key).expect("a key"),
-        None => builder.with_no_client_auth(),
-    };
-    config.alpn_protocols = vec![alpn.to_vec()];
-    let stream = TcpStream::connect(gateway.address).await.expect("a connection");
-    let name = ServerName::from(gateway.address.ip());
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await
-}
 
 /// A host's certificate by this authority.
 fn certificate(authority: &Authority, host: &str) -> Shown {
@@ -67,13 +38,13 @@ fn hosts(gateway: &Gateway) -> Request<Empty<Bytes>> {
 #[tokio::test]
 async fn both_versions_of_http_are_spoken_over_tls() {
     let gateway = Gateway::with_tls(PATIENCE).await;
-    let stream = connect(&gateway, b"http/1.1", None).await.expect("a handshake");
+    let stream = connect(&gateway, &[b"http/1.1"], None).await.expect("a handshake");
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("HTTP");
     tokio::spawn(connection);
     let answer = sender.send_request(hosts(&gateway)).await.expect("an answer");
     assert_eq!(answer.status(), 200);
-    let stream = connect(&gateway, b"h2", None).await.expect("a handshake");
+    let stream = connect(&gateway, &[b"h2"], None).await.expect("a handshake");
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await
@@ -89,7 +60,7 @@ async fn both_versions_of_http_are_spoken_over_tls() {
 #[tokio::test]
 async fn the_authority_is_told_to_anybody_and_the_pin_is_its_hash() {
     let gateway = Gateway::with_tls(PATIENCE).await;
-    let stream = connect(&gateway, b"http/1.1", None).await.expect("a handshake");
+    let stream = connect(&gateway, &[b"http/1.1"], None).await.expect("a handshake");
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("HTTP");
     tokio::spawn(connection);
@@ -111,7 +82,9 @@ async fn a_certificate_of_another_authority_ends_the_handshake() {
     let other = Authority::open(folder.path()).expect("another");
     // In TLS 1.3 a client hears of a refusal when it reads.
     let refused = async |shown| {
-        let Ok(mut stream) = connect(&gateway, b"http/1.1", Some(shown)).await else { return true };
+        let Ok(mut stream) = connect(&gateway, &[b"http/1.1"], Some(shown)).await else {
+            return true;
+        };
         let read = timeout(Duration::from_millis(200), stream.read(&mut [0])).await;
         matches!(read, Ok(Err(_)))
     };
@@ -129,7 +102,7 @@ async fn a_handshake_that_dawdles_and_silence_after_one_are_ended() {
     tokio::io::AsyncWriteExt::write_all(&mut half, &[22, 3, 1, 2, 0, 1]).await.expect("sent");
     let end = timeout(DEADLINE, half.read(&mut [0])).await.expect("an end in time");
     assert!(matches!(end, Ok(0) | Err(_)));
-    let mut silent = connect(&gateway, b"http/1.1", None).await.expect("a handshake");
+    let mut silent = connect(&gateway, &[b"http/1.1"], None).await.expect("a handshake");
     let end = timeout(DEADLINE, silent.read(&mut [0])).await.expect("an end in time");
     assert!(matches!(end, Ok(0) | Err(_)));
 }

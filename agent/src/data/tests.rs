@@ -57,7 +57,7 @@ fn content(letter: u8) -> Vec<u8> {
 }
 
 fn blob(letter: u8) -> BlobRef {
-    BlobRef { id: crate::hex(&Sha256::digest(content(letter))), size: 400 }
+    BlobRef { id: hex::encode(Sha256::digest(content(letter))), size: 400 }
 }
 
 async fn answer(mut stream: TcpStream, given: Given) -> io::Result<()> {

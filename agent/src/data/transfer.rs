@@ -67,7 +67,7 @@ impl Transfer {
                 }
             }
         }
-        if crate::hex(&hasher.finalize()) != self.blob.id {
+        if hex::encode(hasher.finalize()) != self.blob.id {
             return Err(DataError::Damaged { id: self.blob.id.clone() });
         }
         let read_only = std::fs::Permissions::from_mode(0o444);

@@ -61,7 +61,7 @@ impl Plan {
             hash.update(requirement);
             hash.update([0]);
         }
-        let key = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let key = hex::encode(&hash.finalize()[..16]);
         let requirements = wanted.into_iter().cloned().collect();
         Some(Plan { key, requirements, exact: packages.exact })
     }

@@ -58,8 +58,7 @@ impl ServerCertVerifier for Pinned {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let is_pinned = |certificate: &&CertificateDer<'_>| {
-            let hash = Sha256::digest(certificate);
-            hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>() == self.pin
+            hex::encode(Sha256::digest(certificate)) == self.pin
         };
         let authority = intermediates.iter().find(is_pinned);
         let authority = authority.ok_or(CertificateError::UnknownIssuer)?;

@@ -6,7 +6,6 @@ use rand::rngs::OsRng;
 use sha2::{Digest, Sha256};
 
 use super::TokensError;
-use crate::hex;
 
 const PREFIX: &str = "muster_";
 const ID: usize = 16;
@@ -29,8 +28,8 @@ pub fn make() -> Result<Made, TokensError> {
     let mut random = [0u8; (ID + SECRET) / 2];
     OsRng.try_fill_bytes(&mut random).map_err(|source| TokensError::Random { source })?;
     let (id, secret) = random.split_at(ID / 2);
-    let id = hex(id);
-    let text = format!("{PREFIX}{id}_{}", hex(secret));
+    let id = hex::encode(id);
+    let text = format!("{PREFIX}{id}_{}", hex::encode(secret));
     let sha256 = hash(text.as_bytes());
     Ok(Made { text, id, sha256 })
 }
@@ -63,7 +62,7 @@ pub fn pin(text: &str) -> Option<&str> {
 
 /// SHA-256 in hex.
 pub fn hash(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
+    hex::encode(Sha256::digest(bytes))
 }
 
 fn is_hex(text: &str, length: usize) -> bool {

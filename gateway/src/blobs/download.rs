@@ -71,7 +71,7 @@ impl Download {
         if let Some(hasher) = &mut self.hasher {
             hasher.update(&bytes);
             let is_last = self.parts.is_empty();
-            if is_last && crate::hex(&hasher.clone().finalize()) != self.key.id.as_str() {
+            if is_last && hex::encode(hasher.clone().finalize()) != self.key.id.as_str() {
                 return Err(BlobError::Mismatch(self.key.id.clone()));
             }
         }

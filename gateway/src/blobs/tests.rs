@@ -13,7 +13,7 @@ fn config() -> BlobsConfig {
 }
 
 fn key(owner: &str, content: &[u8]) -> Key {
-    let id = BlobId::parse(&crate::hex(&Sha256::digest(content))).expect("a hash");
+    let id = BlobId::parse(&hex::encode(Sha256::digest(content))).expect("a hash");
     Key { owner: owner.into(), id }
 }
 

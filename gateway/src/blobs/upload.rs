@@ -72,7 +72,7 @@ impl Upload {
         if self.stored < self.total {
             return Ok(Look::Partial { have: self.stored });
         }
-        let found = crate::hex(&self.hasher.clone().finalize());
+        let found = hex::encode(self.hasher.clone().finalize());
         if found != self.key.id.as_str() {
             return self.spoil().await.map(|()| Look::Partial { have: 0 });
         }

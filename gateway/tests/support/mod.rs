@@ -8,6 +8,7 @@
 pub mod client;
 pub mod fake_agent;
 pub mod openapi;
+pub mod tls;
 
 use std::net::SocketAddr;
 use std::time::Duration;

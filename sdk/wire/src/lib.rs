@@ -56,6 +56,18 @@ pub enum WireError {
     },
 }
 
+/// An error and its sources in one line, as messages between the parts and logs tell it.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
 pub(crate) fn malformed(what: &'static str, why: &'static str) -> WireError {
     WireError::Malformed { what, why }
 }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests end with their runtime")]
 
+mod support;
+
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -11,12 +13,8 @@ use muster_fleet::plan::Plan;
 use muster_fleet::tally::Tally;
 use muster_gateway::audit::{Audit, AuditConfig};
 use muster_gateway::auth::{FirstTokens, Tokens};
-use muster_gateway::blobs::{Blobs, BlobsConfig};
-use muster_gateway::calls::{Calls, CallsConfig, LogConfig};
 use muster_gateway::fleet::Fleet;
 use muster_gateway::http::{Front, ServerConfig, router, serve};
-use muster_gateway::store::durable::{Journal, MemoryCallStore};
-use muster_gateway::store::{MemoryStore, Spill};
 use muster_gateway::tasks::Tasks;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -48,26 +46,7 @@ impl Gateway {
         let (tokens, first) = Tokens::open(folder.path()).expect("tokens");
         let tasks = Tasks::new();
         let fleet = Fleet::start(&tasks);
-        let config = CallsConfig {
-            nested_depth: 4,
-            nested_calls: 100,
-            max_calls: 1000,
-            queue_bytes: 16 << 20,
-            log: LogConfig { memory_bytes: 8 << 20, print_bytes: 1 << 30 },
-            grace: SOON,
-            keep_foreground: SOON,
-            keep_foreground_calls: 1000,
-            keep_background: SOON,
-            upload_grace: Duration::from_secs(60),
-        };
-        let spill = Spill::new(MemoryStore::default(), 1 << 30);
-        let journal = Journal::start(MemoryCallStore::default(), u64::MAX, &tasks);
-        let bounds = BlobsConfig { largest: 1 << 20, limit: 1 << 20, keep: SOON };
-        let blobs = Blobs::open(&folder.path().join("blobs"), bounds, &tasks).await;
-        let blobs = blobs.expect("a folder");
-        let calls = Calls::start(config, fleet.clone(), spill, journal, &blobs, &tasks)
-            .await
-            .expect("starts");
+        let (calls, blobs) = support::calls(folder.path(), SOON, &fleet, &tasks).await;
         let (_ready, ready) = watch::channel(true);
         let front = Front {
             calls,

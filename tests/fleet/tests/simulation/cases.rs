@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use muster_fleet::plan::Plan;
+use muster_gateway::calls::CallHandle;
 use muster_gateway::fleet::{Drain, HostState};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::checker;
+use crate::checker::{self, Told};
 use crate::cluster::{Cluster, simulate};
 use crate::network::Way;
 
@@ -17,6 +19,21 @@ fn seconds(n: u64) -> Duration {
 /// Whether the gateway lists a host like this.
 fn is(host: usize, state: HostState) -> impl Fn(&Cluster) -> bool {
     move |it| it.listed(host).is_some_and(|record| record.state == state)
+}
+
+/// A call of so many inputs that take so long, for which every core of new hosts works; and who reads it.
+async fn at_work(
+    cores: &[usize],
+    inputs: u64,
+    takes: Duration,
+) -> (Cluster, CallHandle, JoinHandle<Result<Told, String>>) {
+    let cluster = Cluster::with_hosts(cores).await;
+    let plan = Plan { takes_us: takes.as_micros() as u64, ..Plan::default() };
+    let call = cluster.call_of("somebody", inputs, plan).await;
+    let reading = tokio::spawn(checker::read(call.clone(), inputs));
+    let all: usize = cores.iter().sum();
+    cluster.until("all work", |it| it.tally.of(call.id()).now == all as u64).await;
+    (cluster, call, reading)
 }
 
 #[test]
@@ -41,16 +58,13 @@ fn ten_seconds_of_silence_either_way_or_both_cost_nothing() {
 #[test]
 fn a_silent_host_gets_nothing_new_and_within_a_minute_its_inputs_run_elsewhere() {
     simulate(async {
-        let cluster = Cluster::with_hosts(&[2, 2]).await;
-        let plan = Plan { takes_us: 10_000_000, ..Plan::default() };
-        let call = cluster.call_of("somebody", 4, plan).await;
-        let reading = tokio::spawn(checker::read(call.clone(), 4));
-        cluster.until("both work", |it| it.tally.of(call.id()).now == 4).await;
+        let (cluster, _, reading) = at_work(&[2, 2], 4, seconds(10)).await;
         cluster.path(0).expect("a host").hold(Way::Both);
         let took = cluster.until("it is suspect", is(0, HostState::Suspect)).await;
         assert!(took >= seconds(4) && took <= seconds(10), "{took:?}");
         // Nothing is placed there.
         let tasks = cluster.host(0).expect("a host").call_tasks();
+        let plan = Plan { takes_us: 10_000_000, ..Plan::default() };
         let next = cluster.call_of("somebody", 4, plan).await;
         let took = cluster.until("it is given up", |it| it.listed(0).is_none()).await + took;
         assert!(took <= seconds(58), "{took:?}");
@@ -68,11 +82,7 @@ fn a_silent_host_gets_nothing_new_and_within_a_minute_its_inputs_run_elsewhere()
 #[test]
 fn a_host_that_is_cut_off_ends_its_workers_by_itself_and_its_late_outputs_are_fenced() {
     simulate(async {
-        let cluster = Cluster::with_hosts(&[2, 2]).await;
-        let plan = Plan { takes_us: 200_000_000, ..Plan::default() };
-        let call = cluster.call_of("somebody", 4, plan).await;
-        let reading = tokio::spawn(checker::read(call.clone(), 4));
-        cluster.until("both work", |it| it.tally.of(call.id()).now == 4).await;
+        let (cluster, _, reading) = at_work(&[2, 2], 4, seconds(200)).await;
         let path = cluster.path(0).expect("a host");
         path.hold(Way::Both);
         let host = || cluster.host(0).expect("a host");
@@ -89,11 +99,7 @@ fn a_host_that_is_cut_off_ends_its_workers_by_itself_and_its_late_outputs_are_fe
 #[test]
 fn a_call_says_that_its_host_does_not_answer() {
     simulate(async {
-        let cluster = Cluster::with_hosts(&[2]).await;
-        let plan = Plan { takes_us: 30_000_000, ..Plan::default() };
-        let call = cluster.call_of("somebody", 2, plan).await;
-        let reading = tokio::spawn(checker::read(call.clone(), 2));
-        cluster.until("it works", |it| it.tally.of(call.id()).now == 2).await;
+        let (cluster, _, reading) = at_work(&[2], 2, seconds(30)).await;
         let path = cluster.path(0).expect("a host");
         path.hold(Way::Up);
         tokio::time::sleep(seconds(25)).await;
@@ -107,11 +113,8 @@ fn a_call_says_that_its_host_does_not_answer() {
 #[test]
 fn a_broken_connection_gives_its_inputs_back_at_once() {
     simulate(async {
-        let cluster = Cluster::with_hosts(&[2, 2]).await;
-        let plan = Plan { takes_us: 10_000_000, ..Plan::default() };
-        let call = cluster.call_of("somebody", 4, plan).await;
-        let (begun, reading) = (Instant::now(), tokio::spawn(checker::read(call.clone(), 4)));
-        cluster.until("both work", |it| it.tally.of(call.id()).now == 4).await;
+        let begun = Instant::now();
+        let (cluster, _, reading) = at_work(&[2, 2], 4, seconds(10)).await;
         cluster.path(0).expect("a host").cut();
         let told = reading.await.expect("no panic").expect("whole");
         assert!(told.ended.expect("an end") - begun < seconds(23), "run again without a wait");
@@ -121,11 +124,7 @@ fn a_broken_connection_gives_its_inputs_back_at_once() {
 #[test]
 fn a_machine_without_power_gets_its_name_back_when_it_starts_again() {
     simulate(async {
-        let mut cluster = Cluster::with_hosts(&[2]).await;
-        let call =
-            cluster.call_of("somebody", 2, Plan { takes_us: 5_000_000, ..Plan::default() }).await;
-        let reading = tokio::spawn(checker::read(call.clone(), 2));
-        cluster.until("it works", |it| it.tally.of(call.id()).now == 2).await;
+        let (mut cluster, call, reading) = at_work(&[2], 2, seconds(5)).await;
         let (host, path) = cluster.remove(0).expect("a host");
         path.hold(Way::Both);
         drop(host);
@@ -140,11 +139,7 @@ fn a_machine_without_power_gets_its_name_back_when_it_starts_again() {
 #[test]
 fn a_call_is_cancelled_at_once_though_its_host_is_unreachable_and_any_number_of_times() {
     simulate(async {
-        let cluster = Cluster::with_hosts(&[2]).await;
-        let plan = Plan { takes_us: 600_000_000, ..Plan::default() };
-        let call = cluster.call_of("somebody", 8, plan).await;
-        let reading = tokio::spawn(checker::read(call.clone(), 8));
-        cluster.until("it works", |it| it.tally.of(call.id()).now == 2).await;
+        let (cluster, call, reading) = at_work(&[2], 8, seconds(600)).await;
         let path = cluster.path(0).expect("a host");
         path.hold(Way::Both);
         let asked = Instant::now();
@@ -164,11 +159,7 @@ fn a_call_is_cancelled_at_once_though_its_host_is_unreachable_and_any_number_of_
 #[test]
 fn a_draining_host_lets_go_when_what_it_holds_is_done() {
     simulate(async {
-        let cluster = Cluster::with_hosts(&[2, 2]).await;
-        let call =
-            cluster.call_of("somebody", 60, Plan { takes_us: 3_000_000, ..Plan::default() }).await;
-        let reading = tokio::spawn(checker::read(call.clone(), 60));
-        cluster.until("both work", |it| it.tally.of(call.id()).now == 4).await;
+        let (cluster, _, reading) = at_work(&[2, 2], 60, seconds(3)).await;
         cluster.fleet.drain("h0", Drain::Begin).await.expect("it is connected");
         let host = || cluster.host(0).expect("a host");
         let took = cluster.until("it is empty", |_| host().call_tasks() == 0).await;
@@ -183,11 +174,7 @@ fn a_draining_host_lets_go_when_what_it_holds_is_done() {
 #[test]
 fn an_agent_that_stops_finishes_what_it_holds() {
     simulate(async {
-        let cluster = Cluster::with_hosts(&[2, 2]).await;
-        let call =
-            cluster.call_of("somebody", 60, Plan { takes_us: 3_000_000, ..Plan::default() }).await;
-        let reading = tokio::spawn(checker::read(call.clone(), 60));
-        cluster.until("both work", |it| it.tally.of(call.id()).now == 4).await;
+        let (cluster, _, reading) = at_work(&[2, 2], 60, seconds(3)).await;
         let host = cluster.host(0).expect("a host");
         host.drain();
         let took = cluster.until("it is empty", |_| host.call_tasks() == 0).await;

@@ -7,19 +7,15 @@ use bytes::Bytes;
 use muster_fleet::host::{Host, HostConfig, IMAGE};
 use muster_fleet::plan::Plan;
 use muster_fleet::tally::Tally;
-use muster_gateway::blobs::{Blobs, BlobsConfig};
-use muster_gateway::calls::{
-    AdmitError, CallHandle, CallOptions, Calls, CallsConfig, Created, LogConfig, NewCall,
-};
+use muster_gateway::calls::{AdmitError, CallHandle, CallOptions, Calls, Created, NewCall};
 use muster_gateway::fleet::{Fleet, HostRecord};
-use muster_gateway::store::durable::{Journal, MemoryCallStore};
-use muster_gateway::store::{MemoryStore, Spill};
 use muster_gateway::tasks::Tasks;
 use muster_wire::batch::Inputs;
 use serde_json::json;
 use tokio::time::Instant;
 
 use crate::network::{Dialler, Path};
+use crate::support;
 
 const LONG: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -55,26 +51,9 @@ impl Cluster {
     pub async fn start() -> Cluster {
         let tasks = Tasks::new();
         let fleet = Fleet::start(&tasks);
-        let config = CallsConfig {
-            nested_depth: 4,
-            nested_calls: 100,
-            max_calls: 1000,
-            queue_bytes: 16 << 20,
-            log: LogConfig { memory_bytes: 8 << 20, print_bytes: 1 << 30 },
-            grace: LONG,
-            keep_foreground: LONG,
-            keep_foreground_calls: 1000,
-            keep_background: LONG,
-            upload_grace: LONG,
-        };
-        let spill = Spill::new(MemoryStore::default(), 1 << 30);
-        let journal = Journal::start(MemoryCallStore::default(), u64::MAX, &tasks);
         let folder = tempfile::tempdir().expect("a folder");
-        let bounds = BlobsConfig { largest: 1 << 20, limit: 1 << 20, keep: LONG };
-        let blobs = Blobs::open(&folder.path().join("blobs"), bounds, &tasks).await;
-        let blobs = blobs.expect("a folder");
-        let calls = Calls::start(config, fleet.clone(), spill, journal, &blobs, &tasks).await;
-        let (calls, tally) = (calls.expect("starts"), Tally::default());
+        let (calls, _) = support::calls(folder.path(), LONG, &fleet, &tasks).await;
+        let tally = Tally::default();
         Cluster { fleet, calls, tally, tasks, hosts: BTreeMap::new(), epochs: 0, _folder: folder }
     }
 

@@ -18,6 +18,8 @@ mod checker;
 mod cluster;
 mod network;
 mod scenario;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
