@@ -4,7 +4,7 @@
 #   scripts/torture.sh [SUITE]...        all suites without an argument; `scripts/torture.sh list` names them
 #
 # MUSTER_SEED fixes the moments. MUSTER_SCENARIOS (5000), MUSTER_ROUNDS (20), MUSTER_ATTACK_SECONDS (60 for each tool) and
-# MUSTER_LOAD_SECONDS (120) say how much. A suite is a function `suite_NAME` below. Every suite runs even when one before it failed.
+# MUSTER_LOAD_SECONDS (120) and MUSTER_FUZZ_SECONDS (30 for each target) say how much. A suite is a function `suite_NAME` below. Every suite runs even when one before it failed.
 
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -32,6 +32,24 @@ suite_attack() {
 suite_load() {
     "$root/scripts/setup.sh" attack
     on_docker -s tests/torture/test_load.py
+}
+
+# What strangers send, changed at random along the ways it takes through the code. What is found is left in build/fuzz.
+suite_fuzz() {
+    local target tools=$root/build/tools
+    PATH=$PATH:$tools/bin
+    if ! have cargo-fuzz; then
+        say "fuzz: installing cargo-fuzz into build/tools (a minute, once)"
+        cargo install cargo-fuzz --locked --root "$tools" >&2
+    fi
+    for target in $(cargo fuzz list --fuzz-dir tests/fuzz); do
+        say "--- $target"
+        mkdir -p "build/fuzz/$target"
+        # Without a sanitizer the stable compiler will do: there is no unsafe code in what these reach.
+        cargo fuzz run --fuzz-dir tests/fuzz --target-dir target/fuzz --features libfuzzer -s none "$target" \
+            "build/fuzz/$target" "tests/fuzz/corpus/$target" -- \
+            -max_total_time="${MUSTER_FUZZ_SECONDS:-30}" -artifact_prefix="build/fuzz/$target-" -print_final_stats=1
+    done
 }
 
 # on_docker ARGUMENT...: pytest with the built daemons.

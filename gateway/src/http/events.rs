@@ -26,7 +26,7 @@ const PIECE: usize = 64 << 10;
 /// `GET /v1/calls/{id}/events`.
 pub fn read(call: &CallHandle, request: &Request) -> Result<Response, Problem> {
     let form = accept::event_form(request.headers())?;
-    let after = after(request)?;
+    let after = cursor(request.uri().query(), request.headers().get("last-event-id"))?;
     let record = call.record();
     if after > record.seq {
         return Err(Problem::bad_field(
@@ -79,13 +79,14 @@ pub fn not_to_be_kept(headers: &mut HeaderMap) {
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 }
 
-fn after(request: &Request) -> Result<u64, Problem> {
+/// The last event that the reader has: by the query, or by the `Last-Event-ID` of an EventSource.
+pub fn cursor(query: Option<&str>, last: Option<&HeaderValue>) -> Result<u64, Problem> {
     const ACTION: &str = "Give the `seq` of the last event you have, a whole number.";
-    let query = Query::parse(request.uri().query(), &["after"], &[])?;
+    let query = Query::parse(query, &["after"], &[])?;
     if let Some(after) = query.whole("after", ACTION)? {
         return Ok(after);
     }
-    let Some(value) = request.headers().get("last-event-id") else { return Ok(0) };
+    let Some(value) = last else { return Ok(0) };
     match value.to_str().unwrap_or("?").trim() {
         "" => Ok(0),
         text => text.parse().map_err(|_| {

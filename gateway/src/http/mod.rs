@@ -27,7 +27,7 @@
 
 mod accept;
 mod blobs;
-mod call_request;
+pub mod call_request;
 mod create;
 mod events;
 mod feed;
@@ -80,6 +80,7 @@ use crate::fleet::{Drain, Fleet};
 use crate::tasks::Tasks;
 use crate::tls::Tls;
 
+pub use self::events::cursor as event_cursor;
 pub use self::hosts::is_host_name;
 pub use self::join::{join_string, join_token};
 pub use self::server::{Peer, ServerConfig, serve};
