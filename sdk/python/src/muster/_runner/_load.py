@@ -69,7 +69,6 @@ def apply_environment(spec: Dict[str, Any]) -> None:
 
 def _add_packages() -> None:
     """Puts the call's packages before the image's own, and after the standard library."""
-    import importlib
     import os
     import site
 
@@ -82,7 +81,8 @@ def _add_packages() -> None:
     sys.path[at:at] = added
     path = os.environ.get("PATH", "")
     os.environ["PATH"] = os.pathsep.join((os.path.join(_PACKAGES, "bin"), path))
-    importlib.invalidate_caches()
+    # Nobody has looked there before, so no cache needs `importlib.invalidate_caches()`, which in newer Pythons imports
+    # half the standard library.
 
 
 def _check_version(spec: Dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import linecache
 import os
@@ -24,8 +23,8 @@ def unpack(body: bytes) -> bytes:
             content = body[at : at + entry["len"]]
             at += entry["len"]
             _write(root, entry, content)
+        # A new folder: no cache of the import system knows it, so none needs to be told.
         sys.path.insert(0, root)
-        importlib.invalidate_caches()
     for entry in header.get("sources", ()):
         text = body[at : at + entry["len"]].decode("utf-8", "replace")
         at += entry["len"]
