@@ -21,6 +21,8 @@ pub use bollard::models::{
 
 /// Creating or starting on a machine that is busy starting others can take this long.
 const DEADLINE: Duration = Duration::from_secs(60);
+/// An engine that is there answers the smallest question in this time.
+const SOON: Duration = Duration::from_secs(5);
 /// A pull may take long, but not stand still for this long.
 const PULL_SILENCE: Duration = Duration::from_secs(120);
 
@@ -221,6 +223,22 @@ impl Engine {
             Err(EngineError::Refused { status: 409, .. }) => Ok(()),
             other => other,
         }
+    }
+
+    /// Whether it answers at once.
+    pub async fn answers(&self) -> bool {
+        within("asking the engine whether it is there", SOON, self.docker.ping()).await.is_ok()
+    }
+
+    /// Ends when the engine does, or does not answer: asks it for events that it never has.
+    pub async fn ended(&self) {
+        let none = HashMap::from([
+            ("image".to_string(), vec!["none".to_string()]),
+            ("type".to_string(), vec!["daemon".to_string()]),
+        ]);
+        let options = query::EventsOptionsBuilder::default().filters(&none).build();
+        let mut events = self.docker.events(Some(options));
+        while let Some(Ok(_)) = events.next().await {}
     }
 
     /// Waits until a container that runs, or is about to, has stopped; its exit code, if the engine knows.

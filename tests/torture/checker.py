@@ -46,7 +46,7 @@ def outputs(service, call, seconds):
 def check(service, call, inputs, seconds):
     """Every input ended once, with the oracle's answer, and nothing else came; the attempts."""
     found, end = outputs(service, call, seconds)
-    assert end["state"] == "succeeded", end
+    assert end["state"] == "succeeded", (end, [e for e in found.values() if "failure" in e])
     assert sorted(found) == list(range(inputs))
     for index, event in found.items():
         assert "pickle_base64" in event, event

@@ -14,17 +14,24 @@ import subprocess
 NUMBERS = itertools.count(1)
 
 
+def join_by(service, address, folder):
+    """A join file that leads to the gateway by another address of this machine."""
+    join = json.loads(service.join_file.read_text())
+    port = join["url"].rpartition(":")[2].strip("/")
+    join["url"] = f"http://{address}:{port}"
+    file = folder / f"join-{address}.json"
+    file.write_text(json.dumps(join))
+    file.chmod(0o600)
+    return file
+
+
 class Network:
     """The way of one agent to its gateway. `join` is the agent's join file."""
 
     def __init__(self, service, folder):
         self.address = f"127.{os.getpid() % 200 + 20}.{next(NUMBERS)}.1"
-        join = json.loads(service.join_file.read_text())
-        self.port = join["url"].rpartition(":")[2].strip("/")
-        join["url"] = f"http://{self.address}:{self.port}"
-        self.join = folder / f"join-{self.address}.json"
-        self.join.write_text(json.dumps(join))
-        self.join.chmod(0o600)
+        self.port = service.url.rpartition(":")[2].strip("/")
+        self.join = join_by(service, self.address, folder)
 
     def _rule(self, action, way):
         match = {

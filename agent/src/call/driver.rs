@@ -323,6 +323,11 @@ impl<W: Workers> Driver<W> {
         guilty: Option<u64>,
     ) -> Report {
         let memory = worker.held.memory();
+        let out_of_memory = memory.oom_kills > worker.oom_kills;
+        let death = match death.is_from_outside() && !out_of_memory {
+            true if worker.held.is_lost().await => Death::Lost,
+            _ => death,
+        };
         let mut failure = verdict::failure(&death, worker.oom_kills, memory, &self.call.host);
         if !worker.last_words.is_empty() {
             failure.message = format!("{}: {}", failure.message, worker.last_words);

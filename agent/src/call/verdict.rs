@@ -14,6 +14,8 @@ const SHELL_SIGKILL: i32 = 128 + SIGKILL;
 pub enum Death {
     /// It ended by itself, or the system ended it.
     Exit(Exit),
+    /// What keeps containers alive failed under it.
+    Lost,
     /// We killed it, because the input ran for longer than this.
     Timeout {
         /// The limit, in milliseconds.
@@ -26,10 +28,29 @@ pub enum Death {
     },
 }
 
+impl Death {
+    /// Whether it came from outside: only signals do, and with SIGKILL pid 1 cannot say so.
+    pub fn is_from_outside(&self) -> bool {
+        match self {
+            Death::Exit(exit) => {
+                let by = exit.signal.unwrap_or(SIGKILL);
+                exit.exit_code.is_none() && (by == SIGKILL || by == Signal::SIGTERM as i32)
+            }
+            _ => false,
+        }
+    }
+}
+
 /// The failure of the input that was running. `oom_kills` is what the cgroup had counted before.
 pub fn failure(death: &Death, oom_kills: u64, memory: MemoryReport, host: &str) -> Failure {
     let host = Some(host.to_owned());
     match death {
+        Death::Lost => Failure {
+            code: "lost".into(),
+            message: "the container engine of the host failed while it ran this input".into(),
+            host,
+            ..Failure::default()
+        },
         Death::Timeout { timeout_ms } => Failure {
             code: "timeout".into(),
             message: format!("the input ran for longer than {} s", *timeout_ms as f64 / 1000.0),
@@ -132,6 +153,17 @@ mod tests {
         );
         let killed = failure(&exit(None, Some(9)), 1, MEMORY, "h");
         assert_eq!((killed.code.as_str(), killed.signal), ("worker_died", Some(9)));
+    }
+
+    #[test]
+    fn what_comes_from_outside_is_a_signal_that_stops() {
+        for from_outside in [exit(None, None), exit(None, Some(9)), exit(None, Some(15))] {
+            assert!(from_outside.is_from_outside(), "{from_outside:?}");
+        }
+        for own in [exit(Some(1), None), exit(None, Some(11)), Death::Timeout { timeout_ms: 1 }] {
+            assert!(!own.is_from_outside(), "{own:?}");
+        }
+        assert_eq!(failure(&Death::Lost, 0, MEMORY, "h").code, "lost");
     }
 
     #[test]

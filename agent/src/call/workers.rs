@@ -63,6 +63,11 @@ pub trait Held<R>: Send + 'static {
     /// What it has used so far.
     fn used(&self) -> Used;
 
+    /// Whether it failed under what ran in it.
+    fn is_lost(&mut self) -> impl Future<Output = bool> + Send {
+        std::future::ready(false)
+    }
+
     /// Ends it: SIGTERM, and SIGKILL after `grace`. Returns at once.
     fn stop(self, runner: R, grace: Duration);
 }
@@ -108,6 +113,10 @@ impl Held<Runner> for Container {
 
     fn used(&self) -> Used {
         self.cgroup().used()
+    }
+
+    async fn is_lost(&mut self) -> bool {
+        Container::is_lost(self).await
     }
 
     fn stop(self, runner: Runner, grace: Duration) {

@@ -18,7 +18,8 @@
 //!
 //! When parts fail: a container does not start: its claim gets the error, what was made is removed. A claim is dropped: its
 //! place or room goes to the next; its start becomes a warm worker. The engine does not answer: claims fail with its error;
-//! running workers go on, because nothing of theirs goes through the engine. The agent is killed: pid 1 of each container sees
+//! running workers go on, because nothing of theirs goes through the engine. The engine or a shim dies, and containers of it: [`holders`] tells that
+//! from containers that died by themselves, and their inputs run again. The agent is killed: pid 1 of each container sees
 //! its connection close and ends; the next agent's [`reaper`] removes what is left. The engine forgets the network or
 //! the firewall its rules: both are made again on a timer.
 //!
@@ -26,6 +27,7 @@
 
 pub mod cgroup;
 mod error;
+mod holders;
 mod images;
 mod memory;
 mod mounts;
@@ -68,6 +70,7 @@ use crate::settings::{Network, Settings, cpu_list};
 use crate::status::Board;
 use crate::tasks::Tasks;
 
+use holders::Presence;
 use images::Images;
 use mounts::Mounts;
 use names::Names;
@@ -112,6 +115,7 @@ pub struct Site {
     /// Whether builders may have made the network.
     builder_network: bool,
     wall: Wall,
+    presence: Presence,
     cores: String,
     systemd_cgroups: bool,
 }
@@ -161,6 +165,7 @@ impl Containers {
             network: settings.network,
             builder_network: settings.packages.network == PackageNetwork::Internet,
             wall: Wall::default(),
+            presence: Presence::default(),
             cores: cpu_list(&settings.cpus),
             systemd_cgroups: facts.systemd_cgroups,
             engine: engine.clone(),
@@ -189,11 +194,15 @@ impl Containers {
         &self.data
     }
 
-    /// Starts what runs beside the claims: the refilling of the pool, the list of images, the reaper, the network's check.
+    /// Starts what runs beside the claims: the refilling of the pool, the list of images, the reaper, the checks of network and engine.
     pub fn run(&self) {
         let tasks = &self.site.tasks;
         tasks.spawn_critical("refill", self.pool.clone().refill(self.images.clone()));
         tasks.spawn_critical("upkeep", self.clone().upkeep());
+        let (site, stop) = (self.site.clone(), tasks.token());
+        tasks.spawn_critical("presence", async move {
+            site.presence.watch(&site.engine, &stop).await;
+        });
     }
 
     /// Takes room on this host (waits until there is), then a warm worker of this image and mode or a new one, and writes the

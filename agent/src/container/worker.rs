@@ -10,6 +10,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::Site;
 use super::cgroup::{MemoryReport, WorkerCgroup};
 use super::error::ClaimError;
+use super::holders::Shim;
 use super::mounts::{MountFolder, Source};
 use super::names::Name;
 use super::process::Process;
@@ -56,6 +57,7 @@ pub struct Remains {
 #[derive(Debug)]
 struct Parts {
     process: Process,
+    shim: Shim,
     cgroup: Arc<WorkerCgroup>,
     room: Option<Arc<RoomGuard>>,
     /// Ends what serves the function's own requests.
@@ -68,10 +70,10 @@ impl Container {
     /// A started container, not yet claimed.
     pub fn new(process: Process, cgroup: WorkerCgroup, remains: Remains) -> Container {
         let full_name = remains.name.full();
-        let cgroup = Arc::new(cgroup);
-        Container {
-            parts: Some(Parts { process, cgroup, room: None, nested: None, full_name, remains }),
-        }
+        let (cgroup, nested) = (Arc::new(cgroup), None);
+        let shim = Shim::of(process.pid(), &remains.site.tasks);
+        let parts = Parts { process, shim, cgroup, room: None, nested, full_name, remains };
+        Container { parts: Some(parts) }
     }
 
     /// The container's name, as the engine knows it.
@@ -92,6 +94,13 @@ impl Container {
     /// Whether it still runs.
     pub fn is_alive(&self) -> bool {
         self.parts().process.is_alive()
+    }
+
+    /// Whether what keeps containers alive is gone, so that this one may have died of that.
+    pub async fn is_lost(&self) -> bool {
+        let parts = self.parts();
+        let site = &parts.remains.site;
+        parts.shim.died_first() || site.presence.is_gone(&site.engine).await
     }
 
     /// Its cgroup.

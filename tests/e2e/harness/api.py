@@ -47,9 +47,9 @@ class Api:
     def call(self, call_id):
         return self.get(f"/v1/calls/{call_id}")
 
-    def events(self, call_id, upto):
-        """The events of a call up to the one with this number, or to its end; no progress."""
-        request = urllib.request.Request(f"{self.url}/v1/calls/{call_id}/events")
+    def events(self, call_id, upto, after=0):
+        """The events of a call after and up to these numbers, or to its end; no progress."""
+        request = urllib.request.Request(f"{self.url}/v1/calls/{call_id}/events?after={after}")
         request.add_header("Authorization", f"Bearer {self.token}")
         found = []
         with urllib.request.urlopen(request, timeout=20) as answer:

@@ -19,24 +19,24 @@ def _die_with_the_test_run():
 
 
 class Daemon:
-    """A running daemon. Its standard output and error go to `log`."""
+    """A running daemon. Its standard output and error go to `log`. `within` is a command that becomes it
+    after having put itself elsewhere, like `nsenter`; `environment` is added to that of the tests."""
 
-    def __init__(self, arguments, log: Path):
+    def __init__(self, arguments, log: Path, within=(), environment=None):
         self.name = Path(arguments[0]).name
         self.log = log
         self._file = log.open("ab")
         # A session of its own, so that a Ctrl-C at the test run's terminal leaves the order of
         # stopping to us.
-        environment = {
+        inherited = {
             key: value for key, value in os.environ.items() if not key.startswith("MUSTER_")
         }
-        environment.update(LOGS)
         self.process = subprocess.Popen(
-            [str(argument) for argument in arguments],
+            [str(argument) for argument in (*within, *arguments)],
             stdin=subprocess.DEVNULL,
             stdout=self._file,
             stderr=self._file,
-            env=environment,
+            env={**inherited, **LOGS, **(environment or {})},
             start_new_session=True,
             preexec_fn=_die_with_the_test_run,
         )

@@ -10,9 +10,9 @@ from .wait import until
 CGROUPS = Path("/sys/fs/cgroup")
 
 
-def assert_none(name, state, pids):
+def assert_none(name, state, pids, within=()):
     """Nothing of the agent `name`, whose state folder is `state` and whose processes were `pids`,
-    is left."""
+    is left. `within`: where it ran, as a `Daemon` has it."""
     # Docker ends a removal, and the kernel a cgroup, a moment after they answer.
     until(f"no container of {name} is left", lambda: not containers(f"muster.agent={name}"), 10)
     until(f"no cgroup of {name} is left", lambda: not cgroups(name), 10)
@@ -21,8 +21,8 @@ def assert_none(name, state, pids):
         "sockets": sockets(state),
         "mounts": mounts(state),
         "networks": networks(name),
-        "firewall rules": firewall_rules(name),
-        "bridge without an agent": bridge_without_agent(),
+        "firewall rules": firewall_rules(name, within),
+        "bridge without an agent": bridge_without_agent(within),
     }
     left = {what: found for what, found in left.items() if found}
     assert not left, f"left behind by {name}: {left}"
@@ -77,21 +77,22 @@ def networks(name):
     return sorted({*labelled, *named})
 
 
-def firewall_rules(name):
+def firewall_rules(name, within=()):
     """Lines of the firewall that name the agent."""
-    return [line for line in _rules() if name in line]
+    return [line for line in _rules(within) if name in line]
 
 
-def bridge_without_agent():
-    """The network and the rules that agents share go with the last agent.
+def bridge_without_agent(within=()):
+    """The network and the rules that agents share go with the last agent; one that runs in a network
+    of its own shares them with nobody.
 
     Not one that Docker itself will not let go: containers of somebody else may hold it, and old
     engines at times miscount the endpoints of a network that has none.
     """
     named = docker("network", "ls", "--filter", "name=^muster$", "--format", "{{.Name}}").split()
-    if any_agent_runs() or not all(_removed(name) for name in named):
+    if (any_agent_runs() and not within) or not all(_removed(name) for name in named):
         return []
-    return named + [line for line in _rules() if "muster" in line.lower()]
+    return named + [line for line in _rules(within) if "muster" in line.lower()]
 
 
 def _removed(network):
@@ -111,6 +112,7 @@ def any_agent_runs():
     return False
 
 
-def _rules():
-    done = subprocess.run(["iptables-save"], capture_output=True, text=True, timeout=20, check=True)
+def _rules(within):
+    command = [*within, "iptables-save"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     return done.stdout.splitlines()

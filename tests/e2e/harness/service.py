@@ -49,8 +49,11 @@ class Agent:
         self.state = Path(tempfile.mkdtemp(prefix="mt-", dir="/run"))
         self.log = folder / f"{name}.log"
         self.arguments = arguments
-        # Another way to the gateway than everybody's.
+        # Another way to the gateway than everybody's, another place (see `Daemon`).
         self.join = None
+        self.within = ()
+        self.environment = None
+        self.cache = folder / f"{name}-cache"
         self.daemon = None
         self.ended = False
 
@@ -66,11 +69,13 @@ class Agent:
                 "--join-file", self.join or self.service.join_file,
                 "--runner-dir", runner_folder(),
                 "--state-dir", self.state,
-                "--cache-dir", self.folder / f"{self.name}-cache",
+                "--cache-dir", self.cache,
                 "--host-name", self.name,
                 *self.arguments,
             ],
             self.log,
+            self.within,
+            self.environment,
         )  # fmt: skip
         self.ended = False
 
@@ -120,7 +125,7 @@ class Agent:
 
     def assert_nothing_left(self):
         try:
-            leftovers.assert_none(self.name, self.state, [self.daemon.pid])
+            leftovers.assert_none(self.name, self.state, [self.daemon.pid], self.within)
         finally:
             leftovers.remove(self.name)
             shutil.rmtree(self.state, ignore_errors=True)
@@ -130,11 +135,12 @@ class Service:
     """A gateway and its agents, as a context manager. Extra `gateway` arguments go to the gateway's
     command line."""
 
-    def __init__(self, folder, gateway=(), listen="127.0.0.1:0"):
+    def __init__(self, folder, gateway=(), listen="127.0.0.1:0", environment=None):
         self.folder = Path(folder)
         self.state = self.folder / "gateway"
         self.gateway_arguments = gateway
         self.listen = listen
+        self.environment_of_gateway = environment
         self.gateway = None
         self.api = None
         self.agents = []
@@ -193,6 +199,7 @@ class Service:
                 *self.gateway_arguments,
             ],
             self.folder / "gateway.log",
+            environment=self.environment_of_gateway,
         )  # fmt: skip
         until("the gateway has written its files", lambda: self._written() != before, 20)
         found = json.loads(self._service_file.read_text())
@@ -213,11 +220,13 @@ class Service:
                 self.gateway.check()
             return None
 
-    def add_agent(self, *arguments, warm=0, join=None):
-        """Starts one more agent and waits until it can work. `join`: another join file."""
+    def add_agent(self, *arguments, warm=0, join=None, within=(), environment=None, cache=None):
+        """Starts one more agent and waits until it can work. `join`: another join file; `within` and
+        `environment`: as a `Daemon` has them; `cache`: another folder for what it fetches."""
         name = f"e2e-{RUN}-{secrets.token_hex(2)}"
         agent = Agent(self, name, self.folder, arguments)
-        agent.join = join
+        agent.join, agent.within, agent.environment = join, within, environment
+        agent.cache = cache or agent.cache
         self.agents.append(agent)
         agent.start()
         agent.wait_ready(warm)
