@@ -11,7 +11,7 @@
 //!
 //! Who owns what: [`Data`] owns the folder. [`shelf`] decides, purely, what there is, what fits and what goes; `transfer` brings
 //! one blob. A file is written under another name, hashed as it comes, brought to the disk, and only then gets its own name: what
-//! has a blob's name is that blob, after a crash too. A [`Kept`] blob stays as long as somebody holds it.
+//! has a blob's name is that blob, after a crash too; and what an earlier agent left is hashed again before its first use. A [`Kept`] blob stays as long as somebody holds it.
 //!
 //! Who may read what is the gateway's to say: the blobs of a call's SPEC were checked when it was made; for one that a function
 //! asks for later the gateway is asked, though the file may be here ([`Data::may`]).
@@ -139,7 +139,7 @@ struct Shared {
 }
 
 impl Data {
-    /// Keeps at most `limit` bytes below `cache`; what an earlier agent has left there counts and is used.
+    /// Keeps at most `limit` bytes below `cache`; what an earlier agent has left there counts and is used, if it still is what it was.
     pub fn new(client: Client, cache: &Path, limit: u64, tasks: Tasks) -> Data {
         let folder = cache.join("data");
         let shelf = Mutex::new(Shelf::new(limit, left(&folder)));

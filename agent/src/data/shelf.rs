@@ -17,7 +17,7 @@ pub enum Want {
     Here,
     /// It is being fetched.
     Coming(watch::Receiver<Progress>),
-    /// It has to be fetched; these go for it.
+    /// It has to be fetched, or looked through where an earlier agent left it; these go for it.
     Fetch {
         /// The longest unused first.
         evicted: Vec<String>,
@@ -30,6 +30,8 @@ struct Entry {
     /// When it was wanted last, as a number that rises.
     wanted: u64,
     held: Weak<Kept>,
+    /// Whether this agent has seen that it is what its name says.
+    seen: bool,
     coming: Option<watch::Receiver<Progress>>,
 }
 
@@ -47,7 +49,8 @@ impl Shelf {
         let mut shelf = Shelf { limit, entries: HashMap::new(), wants: 0 };
         for (id, size) in left {
             shelf.wants += 1;
-            let entry = Entry { size, wanted: shelf.wants, held: Weak::new(), coming: None };
+            let (wanted, held) = (shelf.wants, Weak::new());
+            let entry = Entry { size, wanted, held, seen: false, coming: None };
             shelf.entries.insert(id, entry);
         }
         shelf
@@ -61,7 +64,8 @@ impl Shelf {
             return Ok(match (&entry.coming, entry.held.upgrade()) {
                 (Some(coming), _) => Want::Coming(coming.clone()),
                 (None, Some(kept)) => Want::Kept(kept),
-                (None, None) => Want::Here,
+                (None, None) if entry.seen => Want::Here,
+                (None, None) => Want::Fetch { evicted: Vec::new() },
             });
         }
         let evicted = self.make_room(blob.size)?;
@@ -98,14 +102,14 @@ impl Shelf {
     /// Its transfer has begun; its room is taken.
     pub fn fetching(&mut self, blob: &BlobRef, coming: watch::Receiver<Progress>) {
         let (size, wanted) = (blob.size, self.wants);
-        let entry = Entry { size, wanted, held: Weak::new(), coming: Some(coming) };
+        let entry = Entry { size, wanted, held: Weak::new(), seen: false, coming: Some(coming) };
         self.entries.insert(blob.id.clone(), entry);
     }
 
     /// It has come.
     pub fn fetched(&mut self, id: &str, kept: &Arc<Kept>) {
         if let Some(entry) = self.entries.get_mut(id) {
-            (entry.held, entry.coming) = (Arc::downgrade(kept), None);
+            (entry.held, entry.coming, entry.seen) = (Arc::downgrade(kept), None, true);
         }
     }
 

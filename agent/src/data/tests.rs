@@ -132,6 +132,24 @@ async fn the_longest_unused_goes_first_and_never_what_is_held() {
 }
 
 #[tokio::test]
+async fn what_an_earlier_agent_left_is_used_unless_a_bit_of_it_has_changed() {
+    let gateway = gateway(|_| Given::Rest).await;
+    for letter in [b'a', b'b'] {
+        drop(get(&gateway.data, letter).await.expect("fetched"));
+    }
+    let file = gateway.folder.path().join("data").join(blob(b'b').id);
+    let mut bytes = content(b'b');
+    bytes[7] ^= 4;
+    std::fs::remove_file(&file).and_then(|()| std::fs::write(&file, bytes)).expect("written");
+    let data = Data::new(gateway.data.client().clone(), gateway.folder.path(), LIMIT, Tasks::new());
+    for letter in [b'a', b'b'] {
+        let kept = get(&data, letter).await.expect("here, or fetched again");
+        assert_eq!(std::fs::read((*kept).as_ref()).expect("a file"), content(letter));
+    }
+    assert_eq!(gateway.requests.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
 async fn what_comes_damaged_or_not_at_all_leaves_nothing() {
     let damaged = gateway(|_| Given::Damaged).await;
     let error = get(&damaged.data, b'a').await.expect_err("found out");

@@ -46,8 +46,14 @@ impl Transfer {
         Transfer { client, folder, call: call.to_owned(), blob: blob.clone() }
     }
 
-    /// The whole of it; where it is.
+    /// The whole of it; where it is. What an earlier agent left under its name is looked through, and brought anew if a bit of it has changed.
     pub async fn run(&self, progress: impl Fn(u64)) -> Result<PathBuf, DataError> {
+        let path = self.folder.join(&self.blob.id);
+        if hash_of(&path).await.is_ok_and(|hash| hash == self.blob.id) {
+            return Ok(path);
+        }
+        // Wrong, or not there.
+        let _ = std::fs::remove_file(&path);
         let part = Part(self.folder.join(format!("{}.part", self.blob.id)));
         let disk = |source: io::Error| self.disk(source);
         tokio::fs::create_dir_all(&self.folder).await.map_err(disk)?;
@@ -73,7 +79,6 @@ impl Transfer {
         let read_only = std::fs::Permissions::from_mode(0o444);
         file.set_permissions(read_only).await.map_err(disk)?;
         file.sync_all().await.map_err(disk)?;
-        let path = self.folder.join(&self.blob.id);
         tokio::fs::rename(&part.0, &path).await.map_err(disk)?;
         Ok(path)
     }
@@ -125,6 +130,17 @@ impl Transfer {
     fn disk(&self, source: io::Error) -> DataError {
         DataError::Disk { path: self.folder.clone(), source: Arc::new(source) }
     }
+}
+
+/// The hash of what this file holds.
+async fn hash_of(path: &Path) -> io::Result<String> {
+    let mut file = std::fs::File::open(path)?;
+    let hashing = tokio::task::spawn_blocking(move || {
+        let mut hasher = Sha256::new();
+        io::copy(&mut file, &mut hasher)?;
+        Ok(hex::encode(hasher.finalize()))
+    });
+    hashing.await.map_err(io::Error::other)?
 }
 
 /// A file that goes unless it has got its own name.
