@@ -3,6 +3,7 @@
 #
 #   scripts/setup.sh
 #   scripts/setup.sh attack      the public tools that `scripts/torture.sh attack` turns against the gateway, as well
+#   scripts/setup.sh clocks      what `scripts/torture.sh clocks` gives daemons another clock with, as well
 #
 # In order: distribution packages, Rust, the Python environment (.venv), the Docker engine.
 # With MUSTER_SETUP=check nothing is installed: what is missing is named, and the exit code is 1.
@@ -180,12 +181,18 @@ attack_tools() {
     fi
 }
 
+# What tests/torture/test_clocks.py runs daemons with.
+clock_tools() {
+    compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || install "clocks" libfaketime
+}
+
 case ${1-} in
-    '' | attack) ;;
-    *) die "usage: $0 [attack]" ;;
+    '' | attack | clocks) ;;
+    *) die "usage: $0 [attack|clocks]" ;;
 esac
 packages
 rust
 python_environment
 docker_engine
 if [ "${1-}" = attack ]; then attack_tools; fi
+if [ "${1-}" = clocks ]; then clock_tools; fi

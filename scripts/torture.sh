@@ -17,9 +17,31 @@ suite_simulation() {
         cargo test --release --locked -p muster-fleet --test simulation -- --nocapture
 }
 
-# Agents, containers, runners and networks that fail, on real Docker.
+# Gateways, clients, agents, containers, runners and networks that fail, on real Docker.
 suite_processes() {
-    on_docker tests/torture/test_processes.py tests/torture/test_partitions.py
+    on_docker tests/torture/test_processes.py tests/torture/test_partitions.py \
+        tests/torture/test_gateway_and_clients.py
+}
+
+# A container engine that is killed, stopped or restarted, with and without live-restore: one that is started for it.
+suite_engine() {
+    on_docker -s tests/torture/test_engine.py
+}
+
+# Disks that are full, or give back something else than they were given.
+suite_disks() {
+    on_docker tests/torture/test_full_disks.py tests/torture/test_flipped_bits.py
+}
+
+# Clocks that jump by a day.
+suite_clocks() {
+    "$root/scripts/setup.sh" clocks
+    on_docker tests/torture/test_clocks.py
+}
+
+# How users and calls share hosts, printed.
+suite_share() {
+    on_docker -s tests/torture/test_fair_share.py
 }
 
 # Public tools against the gateway: malformed and slow requests, and more of them than it can answer.

@@ -26,6 +26,7 @@ def _call(service, inputs, seconds, workers):
     return call
 
 
+@pytest.mark.long
 @pytest.mark.deadline(90)
 def test_ten_seconds_of_silence_cost_nothing(partitioned, moments):
     service, agent, network = partitioned

@@ -1,0 +1,98 @@
+"""Disks that are full: the gateway's spill, a host's cache, the container engine's own: F9.
+
+The store's is in tests/e2e.
+"""
+
+import hashlib
+import pickle
+import sys
+import time
+
+import muster
+import pytest
+from checker import check, slow_digest
+from engine import Engine
+from harness import small_map, until
+from harness.disks import filled, make_image, on_image, small
+from harness.service import Service
+from partition import join_by
+
+IMAGE = f"muster/python:{sys.version_info[0]}.{sys.version_info[1]}"
+SMALL = ("--cpus", "0-1", "--ram", "1GiB")
+MIB = 1 << 20
+
+pytestmark = pytest.mark.long
+
+
+@pytest.mark.deadline(90)
+def test_a_call_that_cannot_spill_says_so_and_others_go_on(tmp_path, monkeypatch):
+    folder, bounds = tmp_path / "service", ("--queue-memory", "1MiB", "--spare-memory", "0")
+    with small(folder / "gateway", 24), Service(folder, bounds) as service:
+        for name, value in service.environment.items():
+            monkeypatch.setenv(name, value)
+        service.add_agent(*SMALL, "--warm", "0")
+
+        def run(x):
+            time.sleep(0.05)
+            return hashlib.sha256(x).hexdigest()
+
+        def inputs():
+            for i in range(12):
+                yield bytes([i]) * MIB
+
+        expected = [hashlib.sha256(x).hexdigest() for x in inputs()]
+        with filled(service.state):
+            with pytest.raises(muster.CallFailed) as caught:
+                small_map(run, inputs())
+            assert caught.value.code == "disk_full"
+            assert small_map(lambda x: x, range(8)) == list(range(8)), "who spills nothing goes on"
+        assert small_map(run, inputs()) == expected, "and all is well when there is room"
+
+
+@pytest.mark.deadline(90)
+def test_a_host_whose_cache_has_no_room_says_so_and_works_again_when_it_has(own_service, tmp_path):
+    service = own_service()
+    with small(tmp_path / "cache", 8) as cache:
+        service.add_agent(*SMALL, "--warm", "0", cache=cache)
+        ref = muster.put(pickle.PickleBuffer(bytes(4 * MIB)))
+
+        def read(_):
+            return len(ref.get())
+
+        with filled(cache):
+            with pytest.raises(muster.CallFailed) as caught:
+                small_map(read, [0])
+            print(repr(caught.value))
+            assert small_map(lambda x: x, [1]) == [1], "who needs no data notices nothing"
+        assert small_map(read, [0]) == [4 * MIB]
+        service.stop()
+
+
+@pytest.fixture
+def engine(tmp_path, monkeypatch):
+    """An engine with a small disk of its own, where the harness looks for containers meanwhile."""
+    image, folder = tmp_path / "image", tmp_path / "engine"
+    make_image(image, 512)
+    with on_image(folder / "data", image), Engine(folder) as engine:
+        engine.load(IMAGE)
+        monkeypatch.setenv("DOCKER_HOST", engine.url)
+        yield engine
+
+
+@pytest.mark.deadline(180)
+def test_a_host_whose_engine_has_no_disk_left_fails_no_input_and_works_again(
+    engine, own_service, tmp_path
+):
+    service = own_service("--insecure-listen", listen="0.0.0.0:0")
+    join = join_by(service, engine.gateway_side, tmp_path)
+    service.add_agent(*SMALL, "--warm", "0", join=join, within=engine.within)
+    running = small_map(slow_digest(0.1), range(100), background=True, max_parallelism=1)
+    until("it runs", lambda: service.api.call(running.id)["done"] > 0, 30)
+    with filled(engine.data):
+        late = small_map(slow_digest(0.1), range(8), background=True)
+        waits = until("it says why it waits", lambda: service.api.call(late.id)["waiting"], 30)
+        print(waits)
+        done = service.api.call(running.id)["done"]
+        until("what runs goes on", lambda: service.api.call(running.id)["done"] > done, 30)
+    check(service, running, 100, 60)
+    check(service, late, 8, 60)
