@@ -20,7 +20,7 @@ suite_simulation() {
 # Gateways, clients, agents, containers, runners and networks that fail, on real Docker.
 suite_processes() {
     on_docker tests/torture/test_processes.py tests/torture/test_partitions.py \
-        tests/torture/test_gateway_and_clients.py
+        tests/torture/test_gateway_and_clients.py tests/torture/test_networks.py
 }
 
 # A container engine that is killed, stopped or restarted, with and without live-restore: one that is started for it.

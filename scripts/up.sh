@@ -5,7 +5,7 @@
 #   scripts/up.sh
 #
 # In the state folder (MUSTER_STATE_DIR, else ~/.local/state/muster): service.json (where clients find the service),
-# join.json (where agents do), and a pid file and a log for each of the two. Settings reach both by their variables
+# the agent's credential, and a pid file and a log for each of the two. Settings reach both by their variables
 # (MUSTER_GATEWAY_..., MUSTER_AGENT_...). Without MUSTER_GATEWAY_LISTEN the usual port is used, or any where it is taken.
 
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -13,6 +13,9 @@
 
 usual_port=8470
 patience=60
+# The machine's name, made to fit.
+host_name=$(tr '[:upper:]' '[:lower:]' </proc/sys/kernel/hostname | tr -c 'a-z0-9\n' - | cut -c 1-63 | sed 's/^-*//; s/-*$//')
+host_name=${MUSTER_AGENT_HOST_NAME:-${host_name:-host}}
 
 port_is_free() { ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
@@ -49,13 +52,16 @@ start_gateway() {
 start_agent() {
     if is_running "$state_dir/agent.pid" muster-agent; then return; fi
     say "service: starting the agent (as root: it works with cgroups, iptables and the engine)"
-    daemon agent as_root "$release_dir/muster-agent" --join-file "$state_dir/join.json" --uv "$venv/bin/uv" \
-        --runner-dir "$root/build/runner"
+    # Good once, and for minutes; it replaces the credential where a gateway made the folder's tokens anew.
+    (umask 077 && "$release_dir/muster-gateway" join-string create --state-dir "$state_dir" \
+        --host "$host_name" >"$state_dir/join")
+    daemon agent as_root "$release_dir/muster-agent" --join-file "$state_dir/join" --host-name "$host_name" \
+        --identity-dir "$state_dir/agent" --uv "$venv/bin/uv" --runner-dir "$root/build/runner"
     wait_until "$patience" has_settled agent is_ready || give_up agent gateway
 }
 
-# The gateway keeps its files (and so its tokens) when it stops; when it listens it writes them anew.
-is_listening() { [ "$state_dir/join.json" -nt "$state_dir/gateway.pid" ]; }
+# The gateway keeps its file (and so its token) when it stops; when it listens it writes it anew.
+is_listening() { [ "$state_dir/service.json" -nt "$state_dir/gateway.pid" ]; }
 
 # has_settled NAME CONDITION: the condition holds, or the daemon has ended, which is an answer too.
 has_settled() {

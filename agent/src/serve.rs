@@ -89,14 +89,8 @@ impl Agent {
         let lock = Lock::take(settings)?;
         let board = Board::new(settings);
         let (links, calls, workers) = (Tasks::new(), Tasks::new(), Tasks::new());
-        let dial = match &settings.source {
-            Some(source) => Dial::joining(&settings.host_name, source.clone()),
-            None => Dial::new(&settings.gateway, &settings.token, &settings.host_name),
-        };
-        let dial = Arc::new(dial);
-        if settings.source.is_some() {
-            links.spawn_critical("join", link::stay_joined(dial.clone(), links.clone()));
-        }
+        let dial = Arc::new(Dial::new(&settings.host_name, settings.source.clone()));
+        links.spawn_critical("join", link::stay_joined(dial.clone(), links.clone()));
         let client = Client::new(dial.clone(), calls.clone());
         let data = Data::new(client, &settings.cache_dir, settings.cache_bytes, calls.clone());
         let containers = Containers::open(settings, &board, &workers, data).await?;

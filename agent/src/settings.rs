@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use serde::Deserialize;
 
 use crate::link::identity::{self, JoinString};
 use crate::link::{JoinBy, Source};
@@ -39,7 +38,7 @@ pub enum Network {
 #[derive(Debug, Parser)]
 #[command(name = "muster-agent", version, about = "Runs Muster's calls in containers on this host")]
 pub struct Flags {
-    /// File with a join string (`muster-gateway join-string create`), needed until this host has joined; or the gateway's own join.json, on its machine
+    /// File with a join string (`muster-gateway join-string create`), needed until this host has joined
     #[arg(long, env = "MUSTER_AGENT_JOIN_FILE")]
     pub join_file: Option<PathBuf>,
     /// A join string itself
@@ -48,12 +47,9 @@ pub struct Flags {
     /// Directory for this host's credential once it has joined; it outlives restarts [default: /var/lib/muster-agent/HOST-NAME]
     #[arg(long, env = "MUSTER_AGENT_IDENTITY_DIR")]
     pub identity_dir: Option<PathBuf>,
-    /// Address of the gateway, https://HOST:PORT or http://HOST:PORT
+    /// Address of the gateway, https://HOST:PORT or http://HOST:PORT, if elsewhere than the join string says
     #[arg(long, env = "MUSTER_AGENT_GATEWAY")]
     pub gateway: Option<String>,
-    /// Join token of the gateway
-    #[arg(long, env = "MUSTER_AGENT_TOKEN", hide_env_values = true)]
-    pub token: Option<String>,
     /// Directory with bin/muster-runner and python/, mounted read-only into every container
     #[arg(long, env = "MUSTER_AGENT_RUNNER_DIR")]
     pub runner_dir: PathBuf,
@@ -110,12 +106,8 @@ pub struct Flags {
 /// What the flags mean.
 #[derive(Clone)]
 pub struct Settings {
-    /// Address of the gateway.
-    pub gateway: String,
-    /// The token that lets any host connect; never printed. Empty where this host has a credential of its own.
-    pub token: String,
-    /// How this host gets a credential of its own, and where it keeps it.
-    pub source: Option<Source>,
+    /// How this host gets its credential, and where it keeps it.
+    pub source: Source,
     /// Mounted into every container.
     pub runner_dir: PathBuf,
     /// Sockets and locks.
@@ -166,12 +158,6 @@ pub struct Machine {
     pub ram_bytes: u64,
 }
 
-#[derive(Deserialize)]
-struct Join {
-    url: String,
-    token: String,
-}
-
 /// The engine takes absolute paths only. Links stay as they are: what they point at may be replaced while the agent runs.
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
@@ -181,11 +167,6 @@ impl Settings {
     /// Checks everything and reports every mistake.
     pub fn from_flags(flags: &Flags, machine: &Machine) -> Result<Settings, SettingsError> {
         let mut wrong = Vec::new();
-        let source = joining(flags, machine);
-        let (gateway, token) = match source {
-            Some(_) => Default::default(),
-            None => join(flags, &mut wrong),
-        };
         let mut fail = |flag: &str, why: String| wrong.push(format!("{flag}: {why}"));
 
         if !flags.runner_dir.join("bin/muster-runner").is_file() {
@@ -199,6 +180,7 @@ impl Settings {
         if !is_name(&host_name) {
             fail("--host-name", format!("{host_name:?} is not 1 to 63 of [a-z0-9-]"));
         }
+        let source = joining(flags, &host_name, &mut fail);
         let state_dir = flags
             .state_dir
             .clone()
@@ -269,8 +251,6 @@ impl Settings {
         );
         let settings = Settings {
             packages,
-            gateway,
-            token,
             source,
             runner_dir: absolute(&flags.runner_dir),
             state_dir: absolute(&state_dir),
@@ -298,17 +278,10 @@ impl Settings {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{name} = {value}");
         };
-        match &self.source {
-            None => line("gateway", self.gateway.clone()),
-            Some(source) => {
-                line("gateway", source.gateway.clone().unwrap_or_else(|| "(as joined)".into()));
-                line(
-                    "identity-dir",
-                    source.folder.clone().unwrap_or_default().display().to_string(),
-                );
-            }
-        }
-        line("token", "(hidden)".into());
+        let gateway = self.source.gateway.clone();
+        line("gateway", gateway.unwrap_or_else(|| "(as joined)".into()));
+        let folder = self.source.folder.clone().unwrap_or_default();
+        line("identity-dir", folder.display().to_string());
         line("runner-dir", self.runner_dir.display().to_string());
         line("state-dir", self.state_dir.display().to_string());
         line("cache-dir", self.cache_dir.display().to_string());
@@ -358,60 +331,41 @@ pub fn cpu_list(cpus: &[usize]) -> String {
     cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// How this host joins, if it is to have a credential of its own: it was given a join string, or has joined before.
-fn joining(flags: &Flags, machine: &Machine) -> Option<Source> {
-    let host_name = flags.host_name.clone().unwrap_or_else(|| fit_name(&machine.name));
+/// How this host joins, and where it keeps its credential.
+fn joining(flags: &Flags, host_name: &str, fail: &mut impl FnMut(&str, String)) -> Source {
     let default = || Path::new("/var/lib/muster-agent").join(host_name);
     let folder = absolute(&flags.identity_dir.clone().unwrap_or_else(default));
-    let is_string = |path: &&PathBuf| {
-        std::fs::read_to_string(path).is_ok_and(|text| JoinString::parse(&text).is_some())
-    };
+    let has_joined = folder.join(identity::FILE).exists();
     let join = match (&flags.join, &flags.join_file) {
-        (Some(text), _) => JoinString::parse(text).map(JoinBy::String),
-        (None, file) => file.as_ref().filter(is_string).map(|path| JoinBy::File(absolute(path))),
-    };
-    let given = flags.join_file.is_some() || flags.token.is_some();
-    let has_joined = || !given && folder.join(identity::FILE).exists();
-    if join.is_none() && !has_joined() {
-        return None;
-    }
-    Some(Source { join, gateway: flags.gateway.clone(), folder: Some(folder) })
-}
-
-fn join(flags: &Flags, wrong: &mut Vec<String>) -> (String, String) {
-    let mut found = (flags.gateway.clone(), flags.token.clone());
-    if let Some(path) = &flags.join_file {
-        if found != (None, None) {
-            wrong.push("--join-file: excludes --gateway and --token".into());
-        }
-        match std::fs::read(path).map_err(|error| error.to_string()).and_then(|text| {
-            serde_json::from_slice::<Join>(&text).map_err(|error| error.to_string())
-        }) {
-            Ok(join) => found = (Some(join.url), Some(join.token)),
-            Err(why) => {
-                wrong.push(format!("--join-file: {} cannot be read: {why}", path.display()));
-                return Default::default();
+        (Some(text), _) => {
+            let join = JoinString::parse(text);
+            if join.is_none() {
+                fail("--join", "is not a join string, ADDRESS#TOKEN".into());
             }
+            join.map(JoinBy::String)
         }
+        (None, Some(path)) => {
+            // Whoever has joined needs it no more.
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            if !has_joined && JoinString::parse(&text).is_none() {
+                let path = path.display();
+                fail("--join-file", format!("{path} has no join string, ADDRESS#TOKEN"));
+            }
+            Some(JoinBy::File(absolute(path)))
+        }
+        (None, None) => {
+            if !has_joined {
+                let why = "this host has not joined: give it a join string (`muster-gateway join-string create`)";
+                fail("--join-file", why.into());
+            }
+            None
+        }
+    };
+    let gateway = flags.gateway.as_deref().and_then(identity::address);
+    if let (Some(text), None) = (&flags.gateway, &gateway) {
+        fail("--gateway", format!("{text:?} is not http://HOST:PORT or https://HOST:PORT"));
     }
-    if flags.join.is_some() {
-        wrong.push("--join: is not a join string, ADDRESS#TOKEN".into());
-        return Default::default();
-    }
-    let gateway = found.0.unwrap_or_else(|| {
-        wrong.push("--gateway: say where the gateway is, or give --join-file".into());
-        "http://unknown".into()
-    });
-    let token = found.1.unwrap_or_else(|| {
-        wrong.push("--token: give the gateway's join token, or --join-file".into());
-        String::new()
-    });
-    let speaks = |uri: &http::Uri| matches!(uri.scheme_str(), Some("http" | "https"));
-    let host = gateway.parse::<http::Uri>().ok().filter(speaks);
-    if host.and_then(|uri| uri.authority().cloned()).is_none() {
-        wrong.push(format!("--gateway: {gateway:?} is not http://HOST:PORT or https://HOST:PORT"));
-    }
-    (gateway.trim_end_matches('/').to_string(), token)
+    Source { join, gateway, folder: Some(folder) }
 }
 
 fn is_name(name: &str) -> bool {
@@ -479,9 +433,11 @@ fn parse_duration(text: &str) -> Option<Duration> {
 #[cfg(test)]
 pub(crate) fn for_tests(cores: usize) -> Settings {
     Settings {
-        gateway: "http://127.0.0.1:1".into(),
-        token: "secret-token".into(),
-        source: None,
+        source: Source {
+            join: JoinString::parse("http://127.0.0.1:1#muster_id_secret-token")
+                .map(JoinBy::String),
+            ..Source::default()
+        },
         runner_dir: "/opt/runner".into(),
         state_dir: "/run/x".into(),
         cache_dir: "/run/x/cache".into(),

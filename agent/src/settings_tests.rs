@@ -1,5 +1,7 @@
 use super::*;
 
+const JOIN: &str = "http://10.0.0.1:1#muster_id_secret";
+
 fn machine() -> Machine {
     Machine { name: "Node_7.example".into(), cpus: vec![0, 1, 2, 3], ram_bytes: 10 * GIB }
 }
@@ -15,16 +17,17 @@ fn read(runner: &Path, more: &[&str]) -> Result<Settings, SettingsError> {
     let runner = runner.to_str().expect("a plain path");
     let mut line = vec!["muster-agent", "--runner-dir", runner];
     line.extend(more);
+    line.extend(["--identity-dir", runner]);
     Settings::from_flags(&Flags::try_parse_from(line).expect("the flags are known"), &machine())
 }
 
 #[test]
 fn defaults_come_from_the_machine() {
     let runner = runner_dir();
-    let settings = read(runner.path(), &["--gateway", "http://127.0.0.1:7070/", "--token", "t"])
+    let settings = read(runner.path(), &["--gateway", "http://127.0.0.1:7070/", "--join", JOIN])
         .expect("good settings");
     assert_eq!(settings.host_name, "node-7-example");
-    assert_eq!(settings.gateway, "http://127.0.0.1:7070");
+    assert_eq!(settings.source.gateway.as_deref(), Some("http://127.0.0.1:7070"));
     assert_eq!(settings.state_dir, Path::new("/run/muster-agent/node-7-example"));
     assert_eq!((settings.cpus.len(), settings.warm), (4, 4));
     assert_eq!(settings.ram_bytes, GIB * 9);
@@ -32,18 +35,23 @@ fn defaults_come_from_the_machine() {
 }
 
 #[test]
-fn the_join_file_stands_for_gateway_and_token() {
+fn a_join_string_is_needed_until_the_host_has_joined() {
     let runner = runner_dir();
-    let file = runner.path().join("join.json");
-    std::fs::write(&file, r#"{"url": "http://10.0.0.1:1", "token": "secret", "more": 1}"#)
-        .expect("written");
-    let settings = read(runner.path(), &["--join-file", file.to_str().expect("plain")])
-        .expect("good settings");
-    assert_eq!(
-        (settings.gateway.as_str(), settings.token.as_str()),
-        ("http://10.0.0.1:1", "secret")
-    );
+    let file = runner.path().join("join");
+    let with_file = ["--join-file", file.to_str().expect("plain")];
+    for text in ["", "http://10.0.0.1:1", r#"{"url": "http://10.0.0.1:1", "token": "secret"}"#] {
+        std::fs::write(&file, text).expect("written");
+        assert!(read(runner.path(), &with_file).is_err(), "{text}");
+        assert!(read(runner.path(), &["--join", text]).is_err(), "{text}");
+    }
+    std::fs::write(&file, JOIN).expect("written");
+    let settings = read(runner.path(), &with_file).expect("good settings");
     assert!(!format!("{settings:?}").contains("secret"));
+    std::fs::remove_file(&file).expect("it was there");
+    assert!(read(runner.path(), &[]).is_err());
+    std::fs::write(runner.path().join(identity::FILE), "").expect("written");
+    assert!(read(runner.path(), &[]).is_ok());
+    assert!(read(runner.path(), &with_file).is_ok());
 }
 
 #[test]
@@ -52,7 +60,7 @@ fn a_relative_folder_becomes_absolute_because_the_engine_takes_no_other() {
     std::fs::create_dir(runner.path().join("bin")).expect("made");
     std::fs::write(runner.path().join("bin/muster-runner"), "").expect("written");
     let relative = Path::new(runner.path().file_name().expect("has a name"));
-    let settings = read(relative, &["--gateway", "http://127.0.0.1:1", "--token", "t"]);
+    let settings = read(relative, &["--join", JOIN]);
     assert!(settings.expect("good settings").runner_dir.is_absolute());
 }
 
@@ -81,7 +89,7 @@ fn every_mistake_is_reported_at_once() {
     let text = wrong.to_string();
     for flag in [
         "--gateway",
-        "--token",
+        "--join-file",
         "--host-name",
         "--cpus",
         "--ram",
@@ -97,7 +105,7 @@ fn every_mistake_is_reported_at_once() {
 #[test]
 fn cores_and_memory_beyond_the_machine_are_refused() {
     let runner = runner_dir();
-    let base = ["--gateway", "http://h:1", "--token", "t"];
+    let base = ["--join", JOIN];
     let with = |more: &[&str]| read(runner.path(), &[&base[..], more].concat());
     assert!(with(&["--cpus", "0,9"]).is_err());
     assert!(with(&["--ram", "11GiB"]).is_err());

@@ -16,6 +16,7 @@ use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use muster_agent::link::identity::{Credential, Kept};
 use muster_agent::serve::{Agent, Stopped};
 use muster_wire::batch::{Inputs, Outputs, Status};
 use muster_wire::frame::{Decoder, Frame, Kind};
@@ -195,8 +196,18 @@ impl Drop for Cleanup {
 
 async fn run(gateway: &str) -> Running {
     let state = tempfile::tempdir().expect("a directory");
-    let mut settings = common::settings(state.path());
-    settings.gateway = gateway.to_string();
+    let settings = common::settings(state.path());
+    let joined = Kept {
+        gateway: gateway.to_string(),
+        pin: None,
+        token: Some("token".into()),
+        certificate: None,
+        key: None,
+        renew_unix_s: u64::MAX,
+        expires_unix_s: u64::MAX,
+    };
+    let folder = settings.source.folder.clone().expect("one of its own");
+    Credential::of(joined).expect("good").write(&folder).expect("written");
     let agent = Agent::build(&settings).await.expect("Docker runs here");
     let (stop, asked) = oneshot::channel::<()>();
     let ended = tokio::spawn(agent.run(async {

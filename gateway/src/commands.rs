@@ -84,7 +84,7 @@ enum TokenCommand {
         /// Whose calls it makes and sees.
         #[arg(long, default_value = DEFAULT_OWNER)]
         owner: String,
-        /// What it allows: submit, read, cancel, admin, join, metrics.
+        /// What it allows: submit, read, cancel, admin, metrics.
         #[arg(long, value_delimiter = ',', default_value = "submit,read,cancel")]
         scopes: Vec<Scope>,
         /// How long it is good, for example 30days; for ever, if left out.

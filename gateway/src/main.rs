@@ -166,12 +166,11 @@ async fn run(settings: Settings) -> anyhow::Result<Exit> {
     let config = ServerConfig { tls, grace: settings.stop_grace, ..ServerConfig::default() };
     tasks.spawn_critical("http", http::serve(listener, http::router(front), tasks.clone(), config));
 
-    for name in service_files::write(folder, &url, pin.as_deref(), first)
-        .context("could not write the service files")?
-    {
+    let is_known = service_files::write(folder, &url, pin.as_deref(), first)
+        .context("could not write service.json")?;
+    if !is_known {
         tracing::warn!(
-            name,
-            "the token of this file is lost; remove tokens.json and start again to make new ones"
+            "the token of service.json is lost; make another with `muster-gateway token create`"
         );
     }
     tracing::info!(url, "listening");

@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::support::client::Client;
 use crate::support::fake_agent::{Input, echo};
 use crate::support::{Gateway, until};
-use muster_gateway::auth::{NewToken, Scope};
+use bytes::Bytes;
+use muster_gateway::auth::{NewToken, Scope, Tokens, token};
 use muster_gateway::http::routes::{Access, ROUTES};
 use muster_gateway::unix_s;
 use serde_json::{Value, json};
@@ -37,7 +38,7 @@ async fn code(answer: &mut crate::support::client::Answer, method: &str) -> Stri
 #[tokio::test]
 async fn every_route_and_method_refuses_whoever_has_no_good_token() {
     let gateway = Gateway::start().await;
-    let good = gateway.tokens.client.clone();
+    let good = gateway.admin.clone();
     let flipped = if good.ends_with('0') { '1' } else { '0' };
     let wrong = format!("{}{flipped}", &good[..good.len() - 1]);
     let ended = |life| NewToken {
@@ -100,7 +101,7 @@ async fn every_route_and_method_refuses_a_token_without_its_scope() {
         let others: Vec<Scope> = Scope::GIVEN
             .iter()
             .copied()
-            .filter(|scope| ![needed, Scope::Admin, Scope::Join].contains(scope))
+            .filter(|scope| ![needed, Scope::Admin].contains(scope))
             .collect();
         let token = gateway.token("ann", &others);
         let target = path
@@ -112,6 +113,40 @@ async fn every_route_and_method_refuses_a_token_without_its_scope() {
         if method != "HEAD" {
             assert!(answer.text().await.contains(needed.name()), "{method} {target}");
         }
+    }
+}
+
+#[tokio::test]
+async fn streams_and_uploads_that_go_on_end_with_their_token() {
+    // Inputs that do nothing run for ever.
+    let (gateway, _agent) = Gateway::with_host(|_: &Input| Vec::new()).await;
+    let keeper = gateway.client_with(Some(&gateway.token("ann", CLIENT)));
+    for by_command in [false, true] {
+        let call = json!({"command": ["true"], "background": true, "more_inputs": true});
+        let call = keeper.post("/v1/calls").json(&call).send().await.call();
+        let lost = gateway.token("ann", CLIENT);
+        let client = gateway.client_with(Some(&lost));
+        let mut stream = client.get(format!("/v1/calls/{call}/events")).send().await;
+        let mut kept = keeper.get(format!("/v1/calls/{call}/events")).send().await;
+        let never = futures_util::stream::pending::<Bytes>;
+        let upload = client.post(format!("/v1/calls/{call}/inputs")).stream(never());
+        let upload = upload.header("content-type", "application/x-ndjson");
+        let upload = tokio::spawn(upload.send());
+        let running = client.post("/v1/calls").json(&json!({"command": ["true"]}));
+        let mut running = running.send().await;
+        assert!(stream.event().await.is_some() && kept.event().await.is_some());
+        let id = token::parse(&lost).expect("a token").0;
+        let book = match by_command {
+            false => gateway.book.clone(),
+            true => Tokens::open(gateway.folder.path()).expect("the same file").0,
+        };
+        assert!(book.revoke(id, unix_s()).expect("written").is_some());
+        stream.broken_off().await;
+        running.broken_off().await;
+        assert_eq!(upload.await.expect("no panic").problem().await, "unauthenticated");
+        assert_eq!(client.get("/v1/calls").send().await.status, 401);
+        gateway.calls.get(&call).expect("is there").cancel();
+        assert!(!kept.events().await.is_empty(), "another token of the owner reads on");
     }
 }
 
@@ -223,7 +258,7 @@ async fn the_audit_log_says_who_did_what_and_holds_no_secret() {
         let line = (what.to_owned(), who.to_owned(), on.to_owned(), result.to_owned());
         assert!(told.contains(&line), "{line:?} is not in {told:#?}");
     };
-    want("host_connected", "default", "one", "ok");
+    want("host_connected", "", "one", "ok");
     want("call_created", "ann", &call, "ok");
     want("call_cancelled", "ann", &call, "ok");
     want("refused", "ann", "GET /v1/tokens", "forbidden");
@@ -231,8 +266,7 @@ async fn the_audit_log_says_who_did_what_and_holds_no_secret() {
     want("token_created", "default", made["id"].as_str().expect("an id"), "ok");
     let secret = |token: &str| token.rsplit('_').next().expect("a secret").to_owned();
     let made = secret(made["token"].as_str().expect("a token"));
-    for secret in [secret(&ann), made, secret(&gateway.tokens.client), secret(&gateway.tokens.join)]
-    {
+    for secret in [secret(&ann), made, secret(&gateway.admin)] {
         assert!(!text.contains(&secret));
     }
     assert!(!text.contains("secret-argument") && !text.contains("payload"));

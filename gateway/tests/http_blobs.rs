@@ -48,7 +48,7 @@ async fn an_upload_that_breaks_off_goes_on_where_it_was() {
     let head = format!(
         "PUT {target} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\n\r\n",
         gateway.address,
-        gateway.tokens.client,
+        gateway.admin,
         content.len()
     );
     let mut stream = tokio::net::TcpStream::connect(gateway.address).await.expect("a connection");
@@ -118,7 +118,7 @@ async fn what_cannot_be_kept_is_refused_with_what_to_do() {
 #[tokio::test]
 async fn hosts_share_blobs_that_no_client_sees() {
     let gateway = Gateway::start().await;
-    let host = gateway.client_with(Some(&gateway.tokens.join));
+    let host = gateway.client_with(Some(&gateway.host("one")));
     let target = path(b"an environment");
     let put = host.ask("PUT", target.as_str()).body("an environment").send().await;
     assert_eq!(put.status, 201);

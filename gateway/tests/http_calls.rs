@@ -452,7 +452,7 @@ async fn many_calls_share_one_http2_connection() {
     for n in 0..20 {
         let mut sender = sender.clone();
         let request = Request::post(format!("http://{}/v1/calls", gateway.address))
-            .header("authorization", format!("Bearer {}", gateway.tokens.client))
+            .header("authorization", format!("Bearer {}", gateway.admin))
             .header("content-type", "application/json")
             .body(Full::new(Bytes::from(echo_call(json!([n])).to_string())))
             .expect("a request");

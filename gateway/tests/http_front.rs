@@ -128,11 +128,12 @@ async fn one_name_is_one_host() {
         })
     };
     let refused = |status: u16| Err(http::StatusCode::from_u16(status).expect("a status"));
-    assert_eq!(dial(&gateway.tokens.join, "one", 2).await, refused(409));
-    assert_eq!(dial(&gateway.tokens.join, "one", 1).await, Ok(()));
-    assert_eq!(dial(&gateway.tokens.join, "two", 2).await, Ok(()));
-    assert_eq!(dial(&gateway.tokens.join, "Two", 2).await, refused(400));
-    assert_eq!(dial(&gateway.tokens.client, "three", 2).await, refused(403));
+    let one = gateway.host("one");
+    assert_eq!(dial(&one, "one", 2).await, refused(409));
+    assert_eq!(dial(&one, "one", 1).await, Ok(()));
+    assert_eq!(dial(&gateway.host("two"), "two", 2).await, Ok(()));
+    assert_eq!(dial(&one, "Two", 2).await, refused(400));
+    assert_eq!(dial(&gateway.admin, "three", 2).await, refused(403));
     until("both hosts are listed", || gateway.fleet.hosts().len() == 2).await;
 }
 
@@ -141,7 +142,7 @@ async fn a_host_that_goes_away_gives_its_name_back() {
     let (gateway, agent) = Gateway::with_host(echo).await;
     drop(agent);
     until("the host is gone", || gateway.fleet.hosts().is_empty()).await;
-    let again = FakeAgent::dial(gateway.address, &gateway.tokens.join, "one", 2, echo).await;
+    let again = FakeAgent::dial(gateway.address, &gateway.host("one"), "one", 2, echo).await;
     assert!(again.is_ok());
 }
 
@@ -159,7 +160,7 @@ async fn a_host_is_drained_and_taken_back_by_its_name() {
     assert_eq!(back["state"], "ready");
     let mut answer = client.post("/v1/hosts/two/drain").send().await;
     assert_eq!((answer.status.as_u16(), answer.problem().await.as_str()), (404, "unknown_host"));
-    let joiner = gateway.client_with(Some(&gateway.tokens.join));
+    let joiner = gateway.client_with(Some(&gateway.host("two")));
     let mut answer = joiner.post("/v1/hosts/one/drain").send().await;
     assert_eq!(answer.problem().await, "forbidden");
 }
@@ -168,7 +169,7 @@ async fn a_host_is_drained_and_taken_back_by_its_name() {
 async fn the_agents_door_wants_an_upgrade() {
     let gateway = Gateway::start().await;
     let mut answer =
-        gateway.client_with(Some(&gateway.tokens.join)).post("/v1/hosts/connect").send().await;
+        gateway.client_with(Some(&gateway.host("two"))).post("/v1/hosts/connect").send().await;
     assert_eq!(answer.status, 426);
     assert_eq!(answer.header("upgrade"), "muster-agent/1");
     assert_eq!(answer.problem().await, "upgrade_required");

@@ -183,7 +183,7 @@ async fn over_tls_a_host_proves_itself_by_a_certificate_for_the_key_it_made() {
     let csr = CertificateParams::default().serialize_request(&key).expect("a request");
     let csr = csr.pem().expect("PEM");
     let asked = json!({"host": "one", "csr": csr});
-    let admin = format!("Bearer {}", gateway.tokens.client);
+    let admin = format!("Bearer {}", gateway.admin);
     let ask = |path: &str, bearer: &str| {
         Request::builder().uri(path.to_owned()).header("authorization", bearer.to_owned())
     };

@@ -87,7 +87,7 @@ async fn an_answer_that_nobody_takes_is_ended_and_can_be_resumed() {
     socket2::SockRef::from(&stream).set_recv_buffer_size(4096).expect("an option");
     let request = format!(
         "GET /v1/calls/{id}/events HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\n\r\n",
-        gateway.tokens.client
+        gateway.admin
     );
     stream.write_all(request.as_bytes()).await.expect("sent");
     // Only the answer's head is read. The kernel gives the connection up without a word, so its end is seen at our end.
@@ -106,7 +106,7 @@ async fn an_answer_that_nobody_takes_is_ended_and_can_be_resumed() {
 #[tokio::test]
 async fn requests_that_two_servers_could_read_differently_are_refused() {
     let gateway = Gateway::start().await;
-    let token = format!("Authorization: Bearer {}\r\n", gateway.tokens.client);
+    let token = format!("Authorization: Bearer {}\r\n", gateway.admin);
     let chunked = "0\r\n\r\n";
     for (what, head, body) in [
         ("no host", "POST /v1/calls HTTP/1.1\r\n".to_owned(), ""),
@@ -154,7 +154,7 @@ async fn a_body_that_ends_early_makes_no_call() {
     let head = format!(
         "POST /v1/calls HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
          Content-Length: 100\r\n\r\n{{\"command\": [\"true\"]}}",
-        gateway.tokens.client
+        gateway.admin
     );
     stream.write_all(head.as_bytes()).await.expect("sent");
     stream.shutdown().await.expect("ended");

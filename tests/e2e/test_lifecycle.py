@@ -203,7 +203,8 @@ def test_a_second_agent_of_the_same_name_is_refused_and_touches_nothing(own_serv
     before = agent.containers()
     arguments = [
         programs() / "muster-agent",
-        "--join-file", service.join_file, "--runner-dir", runner_folder(),
+        "--join-file", agent.join, "--identity-dir", agent.identity,
+        "--runner-dir", runner_folder(),
         "--state-dir", tmp_path / "twin", "--host-name", agent.name,
     ]  # fmt: skip
     with Script(arguments, cwd=tmp_path) as twin:

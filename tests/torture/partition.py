@@ -7,31 +7,24 @@ dead switch. Clients use another address and notice nothing.
 
 import contextlib
 import itertools
-import json
 import os
 import subprocess
 
 NUMBERS = itertools.count(1)
 
 
-def join_by(service, address, folder):
-    """A join file that leads to the gateway by another address of this machine."""
-    join = json.loads(service.join_file.read_text())
-    port = join["url"].rpartition(":")[2].strip("/")
-    join["url"] = f"http://{address}:{port}"
-    file = folder / f"join-{address}.json"
-    file.write_text(json.dumps(join))
-    file.chmod(0o600)
-    return file
+def url_by(service, address):
+    """The gateway's address by another address of this machine."""
+    return f"http://{address}:{service.url.rpartition(':')[2].strip('/')}"
 
 
 class Network:
-    """The way of one agent to its gateway. `join` is the agent's join file."""
+    """The way of one agent to its gateway, which for that agent is at `url`."""
 
-    def __init__(self, service, folder):
+    def __init__(self, service):
         self.address = f"127.{os.getpid() % 200 + 20}.{next(NUMBERS)}.1"
         self.port = service.url.rpartition(":")[2].strip("/")
-        self.join = join_by(service, self.address, folder)
+        self.url = url_by(service, self.address)
 
     def _rule(self, action, way):
         match = {

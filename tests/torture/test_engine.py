@@ -9,7 +9,7 @@ import pytest
 from checker import check, slow_digest
 from engine import Engine
 from harness import small_map, until
-from partition import join_by
+from partition import url_by
 
 IMAGE = f"muster/python:{sys.version_info[0]}.{sys.version_info[1]}"
 SMALL = ("--cpus", "0-1", "--ram", "1GiB", "--warm", "1")
@@ -33,11 +33,11 @@ def engine(machine_engine, monkeypatch):
 
 
 @pytest.fixture
-def served(engine, own_service, tmp_path):
+def served(engine, own_service):
     """A service, and an agent on the test's own engine."""
     service = own_service("--insecure-listen", listen="0.0.0.0:0")
-    join = join_by(service, engine.gateway_side, tmp_path)
-    return service, service.add_agent(*SMALL, join=join, within=engine.within, warm=1)
+    address = url_by(service, engine.gateway_side)
+    return service, service.add_agent(*SMALL, address=address, within=engine.within, warm=1)
 
 
 def killed_dockerd(engine, moments):

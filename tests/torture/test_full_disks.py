@@ -15,7 +15,7 @@ from engine import Engine
 from harness import small_map, until
 from harness.disks import filled, make_image, on_image, small
 from harness.service import Service
-from partition import join_by
+from partition import url_by
 
 IMAGE = f"muster/python:{sys.version_info[0]}.{sys.version_info[1]}"
 SMALL = ("--cpus", "0-1", "--ram", "1GiB")
@@ -80,12 +80,10 @@ def engine(tmp_path, monkeypatch):
 
 
 @pytest.mark.deadline(180)
-def test_a_host_whose_engine_has_no_disk_left_fails_no_input_and_works_again(
-    engine, own_service, tmp_path
-):
+def test_a_host_whose_engine_has_no_disk_left_fails_no_input_and_works_again(engine, own_service):
     service = own_service("--insecure-listen", listen="0.0.0.0:0")
-    join = join_by(service, engine.gateway_side, tmp_path)
-    service.add_agent(*SMALL, "--warm", "0", join=join, within=engine.within)
+    address = url_by(service, engine.gateway_side)
+    service.add_agent(*SMALL, "--warm", "0", address=address, within=engine.within)
     running = small_map(slow_digest(0.1), range(100), background=True, max_parallelism=1)
     until("it runs", lambda: service.api.call(running.id)["done"] > 0, 30)
     with filled(engine.data):

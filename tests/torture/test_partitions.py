@@ -15,8 +15,8 @@ WAYS = {"up": ("up",), "down": ("down",), "both": ("up", "down")}
 def partitioned(own_service, tmp_path):
     """A service, an agent behind a network that can be cut, and that network."""
     service = own_service("--insecure-listen", listen="0.0.0.0:0")
-    network = Network(service, tmp_path)
-    agent = service.add_agent(*SMALL, join=network.join)
+    network = Network(service)
+    agent = service.add_agent(*SMALL, address=network.url)
     return service, agent, network
 
 

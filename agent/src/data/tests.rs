@@ -7,7 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::link::Dial;
+use crate::link::identity::{self, Credential};
+use crate::link::{Dial, Source};
 
 const LIMIT: u64 = 1000;
 
@@ -46,7 +47,19 @@ async fn gateway(gives: Gives) -> Gateway {
         }
     });
     let folder = tempfile::tempdir().expect("a folder");
-    let client = Client::new(Arc::new(Dial::new(&url, "token", "host")), tasks.clone());
+    let kept = identity::Kept {
+        gateway: url,
+        pin: None,
+        token: Some("token".into()),
+        certificate: None,
+        key: None,
+        renew_unix_s: u64::MAX,
+        expires_unix_s: u64::MAX,
+    };
+    let identity = folder.path().join("identity");
+    Credential::of(kept).expect("good").write(&identity).expect("written");
+    let dial = Dial::new("host", Source { folder: Some(identity), ..Source::default() });
+    let client = Client::new(Arc::new(dial), tasks.clone());
     let data = Data::new(client, folder.path(), LIMIT, tasks);
     Gateway { data, requests, folder }
 }

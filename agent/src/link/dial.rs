@@ -117,29 +117,9 @@ impl std::fmt::Debug for Dial {
 }
 
 impl Dial {
-    /// With a token that lets any host connect, as the gateway gives to its own machine.
-    pub fn new(gateway: &str, token: &str, host: &str) -> Dial {
-        let (token, pin) = identity::split_pin(token);
-        let kept = Kept {
-            gateway: gateway.to_owned(),
-            pin: pin.map(str::to_owned),
-            token: Some(token.to_owned()),
-            certificate: None,
-            key: None,
-            renew_unix_s: u64::MAX,
-            expires_unix_s: u64::MAX,
-        };
-        let credential =
-            Credential::of(kept).expect("without a certificate nothing of it can be wrong");
-        Dial {
-            credential: RwLock::new(Some(Arc::new(credential))),
-            ..Dial::joining(host, Source { gateway: Some(gateway.to_owned()), ..Source::default() })
-        }
-    }
-
     /// With a credential of this host's own, which it gets by joining. Its epoch is its own, so that the gateway can tell this start of the
     /// agent from any other.
-    pub fn joining(host: &str, source: Source) -> Dial {
+    pub fn new(host: &str, source: Source) -> Dial {
         let dial = Dial {
             gateway: String::new(),
             host: host.to_owned(),

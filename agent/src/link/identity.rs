@@ -33,16 +33,15 @@ impl JoinString {
     /// `ADDRESS#muster_ID_SECRET`, with `_PIN` after it where the gateway made its own authority.
     pub fn parse(text: &str) -> Option<JoinString> {
         let (gateway, token) = text.trim().split_once('#')?;
-        let (token, pin) = split_pin(token);
-        let address: http::Uri = gateway.parse().ok()?;
-        let speaks = matches!(address.scheme_str(), Some("http" | "https"));
-        let is_token = token.starts_with("muster_") && token.matches('_').count() == 2;
-        if !is_token || !speaks || address.authority().is_none() {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
+        let (bare, pin) = split_pin(token);
+        let is_token = bare.starts_with("muster_") && bare.matches('_').count() == 2;
+        if !is_token || !token.bytes().all(plain) {
             return None;
         }
         Some(JoinString {
-            gateway: gateway.trim_end_matches('/').to_owned(),
-            token: token.to_owned(),
+            gateway: address(gateway)?,
+            token: bare.to_owned(),
             pin: pin.map(str::to_owned),
         })
     }
@@ -167,6 +166,14 @@ impl Credential {
     }
 }
 
+/// The address of a gateway as the rest reads it: its scheme in lower case, no slash at its end; `None` if it is none.
+pub fn address(text: &str) -> Option<String> {
+    let parsed: http::Uri = text.parse().ok()?;
+    parsed.authority()?;
+    let scheme = parsed.scheme_str().filter(|scheme| matches!(*scheme, "http" | "https"))?;
+    Some(format!("{scheme}{}", text[scheme.len()..].trim_end_matches('/')))
+}
+
 /// The part of a token that is sent, and the pin that may follow it.
 pub fn split_pin(token: &str) -> (&str, Option<&str>) {
     match token.match_indices('_').nth(2) {
@@ -204,7 +211,17 @@ mod tests {
         assert!(!format!("{joined:?}").contains("cd"));
         let plain = JoinString::parse("http://127.0.0.1:1/#muster_ab_cd").expect("one");
         assert_eq!((plain.gateway.as_str(), plain.pin), ("http://127.0.0.1:1", None));
-        for text in ["", "#", "https://a#x", "ftp://a#muster_a_b", "https://a", "x#muster_a_b"] {
+        let shouted = JoinString::parse("HTTPS://a:1#muster_ab_cd").expect("one");
+        assert_eq!(shouted.gateway, "https://a:1");
+        for text in [
+            "",
+            "#",
+            "https://a#x",
+            "ftp://a#muster_a_b",
+            "https://a",
+            "x#muster_a_b",
+            "http://a#muster_a_b#",
+        ] {
             assert_eq!(JoinString::parse(text), None, "{text}");
         }
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use muster_agent::container::{ClaimError, Containers, Limits, Worker};
 use muster_agent::data::Data;
 use muster_agent::environments::{PackageNetwork, PackageSettings};
-use muster_agent::link::{Client, Dial};
+use muster_agent::link::{Client, Dial, Source};
 use muster_agent::settings::{Machine, Network, Pull, Settings};
 use muster_agent::status::Board;
 use muster_agent::tasks::Tasks;
@@ -34,9 +34,7 @@ pub struct Host {
 pub fn settings(state: &Path) -> Settings {
     let machine = Machine::this().expect("Linux");
     Settings {
-        gateway: "http://127.0.0.1:1".into(),
-        token: "token".into(),
-        source: None,
+        source: Source { folder: Some(state.join("identity")), ..Source::default() },
         runner_dir: runner_dir(),
         state_dir: state.join("s"),
         cache_dir: state.join("cache"),
@@ -76,7 +74,7 @@ impl Host {
         let mut settings = settings(state.path());
         change(&mut settings);
         let board = Board::new(&settings);
-        let dial = Dial::new(&settings.gateway, &settings.token, &settings.host_name);
+        let dial = Dial::new(&settings.host_name, settings.source.clone());
         let client = Client::new(Arc::new(dial), Tasks::new());
         let data = Data::new(client, &settings.cache_dir, settings.cache_bytes, Tasks::new());
         let containers = Containers::open(&settings, &board, &Tasks::new(), data)

@@ -4,7 +4,7 @@ use super::*;
 
 const NOW: u64 = 1_000_000;
 
-fn opened() -> (tempfile::TempDir, Tokens, FirstTokens) {
+fn opened() -> (tempfile::TempDir, Tokens, String) {
     let dir = tempfile::tempdir().expect("a folder");
     let (tokens, first) = Tokens::open(dir.path()).expect("tokens");
     (dir, tokens, first.expect("a first start"))
@@ -20,7 +20,7 @@ fn the_first_start_makes_tokens_and_later_ones_know_them() {
     let (again, none) = Tokens::open(dir.path()).expect("tokens");
     assert!(none.is_none());
     for tokens in [tokens, again] {
-        let client = tokens.identify(&first.client, NOW).expect("known");
+        let client = tokens.identify(&first, NOW).expect("known");
         assert!(client.may(Scope::Submit) && client.may(Scope::Metrics));
         assert!(!client.may(Scope::Join) && !client.may(Scope::Host));
         assert_eq!(client.owner, DEFAULT_OWNER);
@@ -34,13 +34,13 @@ fn the_file_is_private_and_holds_no_secret() {
     let mode = std::fs::metadata(&path).expect("a file").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let text = std::fs::read_to_string(path).expect("text");
-    assert!(!text.contains(first.client.rsplit('_').next().expect("a secret")));
+    assert!(!text.contains(first.rsplit('_').next().expect("a secret")));
 }
 
 #[test]
 fn a_wrong_secret_or_shape_is_nobody() {
     let (_dir, tokens, first) = opened();
-    let mut wrong = first.client.clone();
+    let mut wrong = first.clone();
     let last = wrong.pop().expect("not empty");
     wrong.push(if last == '0' { '1' } else { '0' });
     for token in ["", "muster_", "muster__", "muster_00_11", "x", wrong.as_str()] {
@@ -68,7 +68,7 @@ fn several_tokens_of_one_owner_see_the_same_calls_and_an_admin_sees_all() {
     let (laptop, server, other) = (who(&make("ann")), who(&make("ann")), who(&make("bob")));
     assert_ne!(laptop.id, server.id);
     assert!(laptop.sees(&server.owner) && !laptop.sees(&other.owner));
-    assert!(who(&first.client).sees(&other.owner));
+    assert!(who(&first).sees(&other.owner));
 }
 
 #[tokio::test(start_paused = true)]
@@ -88,15 +88,18 @@ async fn what_another_process_changes_is_known_within_seconds() {
         }
     };
     known(true).await;
+    assert!(began.elapsed() < LOOK, "what is presented is known at once");
+    let life = tokens.life(&entry.id);
+    assert!(!life.is_cancelled());
     command.revoke(&entry.id, crate::unix_s()).expect("written");
-    let dead = tokens.until_dead(&entry.id);
+    life.cancelled().await;
     known(false).await;
-    dead.await;
+    assert!(tokens.life(&entry.id).is_cancelled());
     assert!(began.elapsed() < Duration::from_secs(5));
     // A slip of an editor neither lets anybody in nor locks anybody out.
     std::fs::write(dir.path().join("tokens.json"), "[{]").expect("written");
     tokio::time::sleep(3 * LOOK).await;
-    assert!(tokens.identify(&first.client, crate::unix_s()).is_some());
+    assert!(tokens.identify(&first, crate::unix_s()).is_some());
     tasks.stop();
 }
 

@@ -7,7 +7,6 @@ use http::header::CONTENT_TYPE;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use super::problem::{Code, Problem};
-use crate::tls::Tls;
 
 const OPENAPI: &str = include_str!("../../openapi.json");
 
@@ -36,18 +35,6 @@ pub fn metrics(handle: &PrometheusHandle) -> Response {
 /// `GET /openapi.json`.
 pub fn openapi() -> Response {
     text(OPENAPI, "application/json")
-}
-
-/// `GET /v1/ca.pem`: for whoever knows the pin.
-pub fn ca(tls: Option<&Tls>) -> Result<Response, Problem> {
-    match tls.filter(|tls| tls.pin().is_some()) {
-        Some(tls) => Ok(text(tls.authority().pem().to_owned(), "application/x-pem-file")),
-        None => Err(Problem::new(
-            Code::NoCa,
-            "This gateway's certificate, if it has one, is not signed by an authority of its own.",
-            "Use the authority that its operator names, or plain HTTP if it speaks that.",
-        )),
-    }
 }
 
 fn text(body: impl Into<Body>, media_type: &'static str) -> Response {

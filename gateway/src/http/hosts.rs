@@ -87,7 +87,7 @@ pub async fn connect(front: &Front, who: &Identity, request: Request) -> Result<
         .with_header(UPGRADE, HeaderValue::from_static(AGENT_PROTOCOL)));
     }
     let name = host_name(headers)?.to_owned();
-    if !who.connects(&name) {
+    if who.host() != Some(name.as_str()) {
         return Err(join::anothers(&name));
     }
     let epoch = epoch(headers)?;
@@ -99,13 +99,12 @@ pub async fn connect(front: &Front, who: &Identity, request: Request) -> Result<
         )
     })?;
     let upgrade = hyper::upgrade::on(request);
-    let (host, credential, tokens) = (name.clone(), who.id.clone(), front.tokens.clone());
+    let (host, life) = (name.clone(), front.tokens.life(&who.id));
     front.tasks.spawn(async move {
         match upgrade.await {
             Ok(upgraded) => {
                 // The link ends with the credential it was let in by.
-                let dead = async move { tokens.until_dead(&credential).await };
-                seat.run_until(TokioIo::new(upgraded), dead);
+                seat.run_until(TokioIo::new(upgraded), life.cancelled_owned());
             }
             // Without `run` the seat gives the name back.
             Err(error) => {

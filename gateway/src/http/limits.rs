@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use http_body::{Body, Frame, SizeHint};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// Counts places by key, up to a limit for each.
 #[derive(Debug, Clone)]
@@ -60,25 +61,30 @@ impl<K: Eq + Hash> Drop for Place<K> {
 #[derive(Debug)]
 pub struct Holding<B, T> {
     body: B,
+    life: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     _held: T,
 }
 
 impl<B, T> Holding<B, T> {
-    /// Holds it.
-    pub fn new(body: B, held: T) -> Holding<B, T> {
-        Holding { body, _held: held }
+    /// Holds it, for this life, if it is bound to one.
+    pub fn new(body: B, life: Option<CancellationToken>, held: T) -> Holding<B, T> {
+        let life = life.map(|life| Box::pin(life.cancelled_owned()));
+        Holding { body, life, _held: held }
     }
 }
 
-impl<B: Body + Unpin, T: Unpin> Body for Holding<B, T> {
+impl<B: Body<Error: Into<axum::BoxError>> + Unpin, T: Unpin> Body for Holding<B, T> {
     type Data = B::Data;
-    type Error = B::Error;
+    type Error = axum::BoxError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+    ) -> Poll<Option<Result<Frame<B::Data>, axum::BoxError>>> {
+        if self.life.as_mut().is_some_and(|life| life.as_mut().poll(cx).is_ready()) {
+            return Poll::Ready(Some(Err("the credential is good no more".into())));
+        }
+        Pin::new(&mut self.body).poll_frame(cx).map_err(Into::into)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -66,6 +66,7 @@ use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{RawPathParams, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use http_body::Body as _;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 
@@ -168,12 +169,28 @@ async fn dispatch(
     let answer = match checked {
         Ok((route, who, parent, place)) => {
             let act_of = record::Act::begin(route, &who, &parts, &id);
-            let answer =
-                act(front, route, who, parent, &id, Request::from_parts(parts, body)).await;
+            // What takes long ends with the token: bodies both ways, and the wait for the answer. Functions have none of their own.
+            let is_bound = route.action.is_long() && place.is_some();
+            let life = is_bound.then(|| front.tokens.life(&who.id));
+            let body = match &life {
+                Some(life) if !body.is_end_stream() => {
+                    Body::new(Holding::new(body, Some(life.clone()), ()))
+                }
+                _ => body,
+            };
+            let acted = act(front, route, who, parent, &id, Request::from_parts(parts, body));
+            let answer = match &life {
+                None => acted.await,
+                Some(life) => tokio::select! {
+                    biased;
+                    () = life.cancelled() => Err(Problem::unauthenticated()),
+                    answer = acted => answer,
+                },
+            };
             if let Some(act) = act_of {
                 act.end(&front.audit, &answer);
             }
-            answer.map(|answer| answer.map(|body| Body::new(Holding::new(body, place))))
+            answer.map(|answer| answer.map(|body| Body::new(Holding::new(body, life, place))))
         }
         Err(problem) => Err(problem),
     };
@@ -197,7 +214,6 @@ async fn act(
         Action::Ready => health::ready(*front.ready.borrow()),
         Action::Metrics => Ok(health::metrics(&front.metrics)),
         Action::Openapi => Ok(health::openapi()),
-        Action::ReadCa => health::ca(front.tls.as_ref()),
         Action::CreateCall => create::create(front, who, parent, request).await,
         Action::ListCalls => records::list(front, &who, &request),
         Action::ReadCall => Ok(records::read(&records::find(front, &who, id)?)),

@@ -56,7 +56,6 @@ codes! {
     UnknownHost "unknown_host" 404 "There is no such host"
     UnknownToken "unknown_token" 404 "There is no such token"
     UnknownBlob "unknown_blob" 404 "There is no such blob"
-    NoCa "no_ca" 404 "There is no certificate authority to show"
     NoFunction "no_function" 404 "The call has no function"
     MethodNotAllowed "method_not_allowed" 405 "The route does not take this method"
     NotAcceptable "not_acceptable" 406 "None of the accepted media types can be given"

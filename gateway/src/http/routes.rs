@@ -25,7 +25,6 @@ pub enum Action {
     Ready,
     Metrics,
     Openapi,
-    ReadCa,
     CreateCall,
     ListCalls,
     ReadCall,
@@ -48,6 +47,15 @@ pub enum Action {
     CreateToken,
     ListTokens,
     RevokeToken,
+}
+
+impl Action {
+    /// Whether it takes as long as its client likes; then it ends with the credential that it is done by.
+    pub fn is_long(self) -> bool {
+        use Action::*;
+        let bodies = matches!(self, PutBlob | ReadBlob | ReadFunction);
+        bodies || matches!(self, CreateCall | AppendInputs | ReadEvents | Run)
+    }
 }
 
 /// One route.
@@ -74,7 +82,6 @@ const METRICS: Access = Access::Scope(Scope::Metrics);
 const ADMIN: Access = Access::Scope(Scope::Admin);
 const JOIN: Access = Access::Scope(Scope::Join);
 const HOST: Access = Access::Scope(Scope::Host);
-const CONNECT: Access = Access::ScopeOrHost(Scope::Join);
 const PUT_BLOB: Access = Access::ScopeOrHost(Scope::Submit);
 const GET_BLOB: Access = Access::ScopeOrHost(Scope::Read);
 
@@ -95,7 +102,7 @@ pub static ROUTES: &[Route] = &[
     route(Method::GET,    "/v1/hosts",               READ,          Action::ListHosts),
     route(Method::POST,   "/v1/hosts/{host}/drain",  ADMIN,         Action::DrainHost),
     route(Method::DELETE, "/v1/hosts/{host}/drain",  ADMIN,         Action::UndrainHost),
-    route(Method::POST,   "/v1/hosts/connect",       CONNECT,       Action::ConnectHost),
+    route(Method::POST,   "/v1/hosts/connect",       HOST,          Action::ConnectHost),
     route(Method::POST,   "/v1/hosts/join",          JOIN,          Action::JoinHost),
     route(Method::POST,   "/v1/hosts/renew",         HOST,          Action::RenewHost),
     route(Method::DELETE, "/v1/hosts/{host}",        ADMIN,         Action::ExpelHost),
@@ -105,7 +112,6 @@ pub static ROUTES: &[Route] = &[
     route(Method::DELETE, "/v1/tokens/{id}",         ADMIN,         Action::RevokeToken),
     route(Method::GET,    "/healthz",                Access::Open,  Action::Health),
     route(Method::GET,    "/readyz",                 Access::Open,  Action::Ready),
-    route(Method::GET,    "/v1/ca.pem",              Access::Open,  Action::ReadCa),
     route(Method::GET,    "/metrics",                METRICS,       Action::Metrics),
     route(Method::GET,    "/openapi.json",           Access::Token, Action::Openapi),
 ];

@@ -166,7 +166,7 @@ pub fn is_name(name: &str) -> bool {
 }
 
 fn scopes(fields: &Fields<'_>) -> Result<Vec<Scope>, Problem> {
-    const ACTION: &str = "Give an array of `submit`, `read`, `cancel`, `admin`, `join`, `metrics`.";
+    const ACTION: &str = "Give an array of `submit`, `read`, `cancel`, `admin`, `metrics`.";
     let names: Option<Vec<String>> = fields.of("scopes", "an array of strings", ACTION)?;
     let names = names
         .filter(|names| !names.is_empty())

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
-    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, CustomExtension,
+    DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -19,6 +19,9 @@ const CERTIFICATE: &str = "ca.pem";
 const KEY: &str = "ca.key";
 /// Replacing an authority means handing out every token and join string again.
 const AUTHORITY_LIFE: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
+/// Extension of the gateway's certificate with the whole certificate of its authority. Some TLS libraries, Python's among them, show a client the
+/// server's own certificate and nothing of the chain; so whoever has the pin finds the authority here.
+const AUTHORITY_EXTENSION: &[u64] = &[2, 25, 5_873_120_946_283_117_541];
 /// Clocks differ: what is made now is good a little earlier.
 const SKEW: Duration = Duration::from_secs(3600);
 
@@ -26,7 +29,6 @@ const SKEW: Duration = Duration::from_secs(3600);
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
-    pem: String,
     pin: String,
 }
 
@@ -72,17 +74,12 @@ impl Authority {
         let issuer =
             Issuer::from_ca_cert_der(&certificate, key).map_err(|error| failed(error.into()))?;
         let pin = token::hash(&certificate);
-        Ok(Authority { issuer, certificate, pem, pin })
+        Ok(Authority { issuer, certificate, pin })
     }
 
     /// Its own certificate.
     pub fn certificate(&self) -> CertificateDer<'static> {
         self.certificate.clone()
-    }
-
-    /// Its own certificate, PEM.
-    pub fn pem(&self) -> &str {
-        &self.pem
     }
 
     /// SHA-256 of its own certificate, in hex.
@@ -103,6 +100,9 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
+        let authority = self.certificate.to_vec();
+        params.custom_extensions =
+            vec![CustomExtension::from_oid_content(AUTHORITY_EXTENSION, authority)];
         let certificate = params.signed_by(&key, &self.issuer)?;
         let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
         Ok((certificate.der().clone(), key))

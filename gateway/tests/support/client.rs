@@ -148,6 +148,16 @@ impl Answer {
         self.header("muster-call").to_owned()
     }
 
+    /// Reads on until the body breaks off before its end, and fails where it does not.
+    pub async fn broken_off(&mut self) {
+        loop {
+            let frame = timeout(DEADLINE, self.body.frame()).await.expect("an end in time");
+            if frame.expect("no clean end").is_err() {
+                return;
+            }
+        }
+    }
+
     /// The next piece of the body.
     pub async fn piece(&mut self) -> Option<Bytes> {
         loop {

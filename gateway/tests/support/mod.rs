@@ -16,7 +16,7 @@ use std::time::Duration;
 use clap::Parser;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use muster_gateway::audit::{Audit, AuditConfig};
-use muster_gateway::auth::{FirstTokens, NewToken, Scope, Tokens};
+use muster_gateway::auth::{NewToken, Scope, Tokens};
 use muster_gateway::blobs::Blobs;
 use muster_gateway::calls::Calls;
 use muster_gateway::fleet::Fleet;
@@ -38,7 +38,8 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 /// A gateway in this process.
 pub struct Gateway {
     pub address: SocketAddr,
-    pub tokens: FirstTokens,
+    /// A token that may do everything.
+    pub admin: String,
     pub calls: Calls,
     pub blobs: Blobs,
     pub fleet: Fleet,
@@ -87,27 +88,26 @@ impl Gateway {
     pub async fn restart(mut self, settings: &[&str]) -> Gateway {
         self.tasks.stop();
         tokio::time::timeout(DEADLINE, self.tasks.ended()).await.expect("it stops");
-        let tokens =
-            FirstTokens { client: self.tokens.client.clone(), join: self.tokens.join.clone() };
+        let admin = std::mem::take(&mut self.admin);
         let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a folder"));
-        Gateway::on_disk(folder, Some(tokens), settings).await
+        Gateway::on_disk(folder, Some(admin), settings).await
     }
 
     async fn on_disk(
         folder: tempfile::TempDir,
-        tokens: Option<FirstTokens>,
+        admin: Option<String>,
         settings: &[&str],
     ) -> Gateway {
         let tasks = Tasks::new();
         let store = SqliteStore::open(folder.path()).await.expect("opens");
         let journal = Journal::start(store, u64::MAX, &tasks);
         let limits = (ServerConfig::default(), usize::MAX);
-        Gateway::on(folder, tokens, limits, settings, journal, tasks).await
+        Gateway::on(folder, admin, limits, settings, journal, tasks).await
     }
 
     async fn on(
         folder: tempfile::TempDir,
-        known: Option<FirstTokens>,
+        known: Option<String>,
         (config, per_token): (ServerConfig, usize),
         settings: &[&str],
         journal: Journal,
@@ -144,9 +144,10 @@ impl Gateway {
             "http",
             serve(listener, router_with(front, per_token), tasks.clone(), config),
         );
+        tasks.spawn_critical("tokens", tokens.clone().follow(tasks.clone()));
         let book = tokens;
-        let tokens = first.or(known).expect("a first start");
-        Gateway { address, tokens, calls, blobs, fleet, tasks, ready, book, folder }
+        let admin = first.or(known).expect("a first start");
+        Gateway { address, admin, calls, blobs, fleet, tasks, ready, book, folder }
     }
 
     /// A gateway with one host of two cores, which behaves like this.
@@ -158,7 +159,7 @@ impl Gateway {
 
     /// Connects one more host and waits until it counts.
     pub async fn connect(&self, name: &str, behaviour: impl Behaviour) -> FakeAgent {
-        let agent = FakeAgent::dial(self.address, &self.tokens.join, name, 1, behaviour).await;
+        let agent = FakeAgent::dial(self.address, &self.host(name), name, 1, behaviour).await;
         let agent = agent.expect("the host is let in");
         let there = || self.fleet.hosts().iter().any(|host| host.status.host == name);
         until("the host is listed", there).await;
@@ -167,12 +168,19 @@ impl Gateway {
 
     /// A client with the token made at the first start.
     pub fn client(&self) -> Client {
-        Client::new(self.address, Some(self.tokens.client.clone()))
+        Client::new(self.address, Some(self.admin.clone()))
     }
 
     /// A token of this owner, with these scopes.
     pub fn token(&self, owner: &str, scopes: &[Scope]) -> String {
         let new = NewToken { owner: owner.into(), scopes: scopes.to_vec(), ..NewToken::default() };
+        self.book.create(new, muster_gateway::unix_s()).expect("made").0
+    }
+
+    /// The token of a host of this name, as one has that has joined.
+    pub fn host(&self, name: &str) -> String {
+        let host = Some(name.to_owned());
+        let new = NewToken { scopes: vec![Scope::Host], host, ..NewToken::default() };
         self.book.create(new, muster_gateway::unix_s()).expect("made").0
     }
 

@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -49,8 +50,10 @@ class Agent:
         self.state = Path(tempfile.mkdtemp(prefix="mt-", dir="/run"))
         self.log = folder / f"{name}.log"
         self.arguments = arguments
-        # Another way to the gateway than everybody's, another place (see `Daemon`).
+        # A file with a join string, made when it starts first, and what it joined with.
         self.join = None
+        self.identity = folder / f"{name}-identity"
+        # Another place (see `Daemon`).
         self.within = ()
         self.environment = None
         self.cache = folder / f"{name}-cache"
@@ -63,10 +66,12 @@ class Agent:
 
     def start(self):
         """Starts it, again after a stop or a crash."""
+        self.join = self.join or self.service.join_file(self.name)
         self.daemon = Daemon(
             [
                 programs() / "muster-agent",
-                "--join-file", self.join or self.service.join_file,
+                "--join-file", self.join,
+                "--identity-dir", self.identity,
                 "--runner-dir", runner_folder(),
                 "--state-dir", self.state,
                 "--cache-dir", self.cache,
@@ -133,27 +138,39 @@ class Agent:
 
 class Service:
     """A gateway and its agents, as a context manager. Extra `gateway` arguments go to the gateway's
-    command line."""
+    command line; `within` and `environment`: as the gateway's `Daemon` has them."""
 
-    def __init__(self, folder, gateway=(), listen="127.0.0.1:0", environment=None):
+    def __init__(self, folder, gateway=(), listen="127.0.0.1:0", within=(), environment=None):
         self.folder = Path(folder)
         self.state = self.folder / "gateway"
         self.gateway_arguments = gateway
         self.listen = listen
         self.environment_of_gateway = environment
+        self.within = within
         self.gateway = None
         self.api = None
         self.agents = []
-        self._join_string = None
         self.stopped = False
 
-    @property
-    def join_file(self):
-        return self._join_string or self.state / "join.json"
+    def command(self, *arguments):
+        """What a command on the gateway's machine prints."""
+        done = subprocess.run(
+            [programs() / "muster-gateway", *arguments, "--state-dir", self.state],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+        )
+        return done.stdout.strip()
 
-    def join_with(self, string):
-        """Agents that are started from now on are given this file with a join string."""
-        self._join_string = string
+    def join_file(self, name, address=None):
+        """A new file with a join string for the host of this name, which is told this address of the
+        gateway."""
+        string = self.command("join-string", "create", "--host", name)
+        path = self.folder / f"{name}-join"
+        path.touch(0o600)
+        path.write_text(f"{address or self.url}#{string.partition('#')[2]}\n")
+        return path
 
     @property
     def authority(self):
@@ -199,7 +216,8 @@ class Service:
                 *self.gateway_arguments,
             ],
             self.folder / "gateway.log",
-            environment=self.environment_of_gateway,
+            self.within,
+            self.environment_of_gateway,
         )  # fmt: skip
         until("the gateway has written its files", lambda: self._written() != before, 20)
         found = json.loads(self._service_file.read_text())
@@ -212,20 +230,22 @@ class Service:
         return self.state / "service.json"
 
     def _written(self):
-        """When the files that clients and agents read were written last; the join file comes last."""
+        """When the file that clients read was written last."""
         try:
-            return (self.state / "join.json").stat().st_mtime_ns
+            return self._service_file.stat().st_mtime_ns
         except FileNotFoundError:
             if self.gateway:
                 self.gateway.check()
             return None
 
-    def add_agent(self, *arguments, warm=0, join=None, within=(), environment=None, cache=None):
-        """Starts one more agent and waits until it can work. `join`: another join file; `within` and
-        `environment`: as a `Daemon` has them; `cache`: another folder for what it fetches."""
+    def add_agent(self, *arguments, warm=0, address=None, within=(), environment=None, cache=None):
+        """Starts one more agent and waits until it can work. `address`: another way to the gateway
+        than everybody's; `within` and `environment`: as a `Daemon` has them; `cache`: another folder
+        for what it fetches."""
         name = f"e2e-{RUN}-{secrets.token_hex(2)}"
         agent = Agent(self, name, self.folder, arguments)
-        agent.join, agent.within, agent.environment = join, within, environment
+        agent.join = address and self.join_file(name, address)
+        agent.within, agent.environment = within, environment
         agent.cache = cache or agent.cache
         self.agents.append(agent)
         agent.start()

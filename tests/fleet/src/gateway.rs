@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, bail};
+use muster_agent::link::identity::JoinString;
 use serde::Deserialize;
 
 /// A running gateway; it is ended when dropped.
@@ -13,8 +14,8 @@ pub struct GatewayProcess {
     child: Child,
     /// How clients find it.
     pub service: Access,
-    /// How hosts find it.
-    pub join: Access,
+    /// How hosts join it.
+    pub join: JoinString,
     _folder: tempfile::TempDir,
 }
 
@@ -56,10 +57,13 @@ impl GatewayProcess {
             drop(child.kill());
             bail!("the gateway did not start: {line}");
         }
-        let read = |name: &str| -> anyhow::Result<Access> {
-            Ok(serde_json::from_slice(&std::fs::read(folder.path().join(name))?)?)
-        };
-        let (service, join) = (read("service.json")?, read("join.json")?);
+        let service = serde_json::from_slice(&std::fs::read(folder.path().join("service.json"))?)?;
+        let made = Command::new(binary)
+            .args(["join-string", "create", "--uses", "100000", "--state-dir"])
+            .arg(folder.path())
+            .output()?;
+        let join = JoinString::parse(&String::from_utf8_lossy(&made.stdout));
+        let join = join.context("the gateway makes no join string")?;
         Ok(GatewayProcess { child, service, join, _folder: folder })
     }
 

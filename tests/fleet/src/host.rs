@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use muster_agent::capacity::Capacity;
 use muster_agent::container::Rooms;
-use muster_agent::link::{Connect, Dial, Link};
+use muster_agent::link::identity::JoinString;
+use muster_agent::link::{Connect, Dial, JoinBy, Link, Source};
 use muster_agent::status::Board;
 use muster_agent::tasks::Tasks;
 use muster_wire::message::Image;
@@ -42,9 +43,10 @@ pub struct Host {
 }
 
 impl Host {
-    /// Dials, and serves.
-    pub fn start(url: &str, join: &str, name: &str, config: HostConfig, tally: &Tally) -> Host {
-        Host::over(Dial::new(url, join, name), config, tally)
+    /// Joins, dials, and serves.
+    pub fn start(join: &JoinString, name: &str, config: HostConfig, tally: &Tally) -> Host {
+        let join = Some(JoinBy::String(join.clone()));
+        Host::over(Dial::new(name, Source { join, ..Source::default() }), config, tally)
     }
 
     /// The same over any network.

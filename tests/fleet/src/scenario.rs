@@ -50,9 +50,7 @@ impl Fleet {
         let client = Client::new(&gateway.service.url, &gateway.service.token);
         let tally = Tally::default();
         let begun = Instant::now();
-        let start = |name: &str, host: HostConfig| {
-            Host::start(&gateway.join.url, &gateway.join.token, name, host, &tally)
-        };
+        let start = |name: &str, host: HostConfig| Host::start(&gateway.join, name, host, &tally);
         let mut hosts: Vec<Host> = (0..config.hosts)
             .map(|number| start(&format!("simulated-{number:05}"), config.host))
             .collect();

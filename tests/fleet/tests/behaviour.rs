@@ -7,14 +7,15 @@ mod support;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
+use muster_agent::link::identity::JoinString;
 use muster_fleet::host::{Host, HostConfig, IMAGE};
 use muster_fleet::load::{Client, Load, Outcome};
 use muster_fleet::plan::Plan;
 use muster_fleet::tally::Tally;
 use muster_gateway::audit::{Audit, AuditConfig};
-use muster_gateway::auth::{FirstTokens, Tokens};
+use muster_gateway::auth::Tokens;
 use muster_gateway::fleet::Fleet;
-use muster_gateway::http::{Front, ServerConfig, router, serve};
+use muster_gateway::http::{Front, ServerConfig, join_string, join_token, router, serve};
 use muster_gateway::tasks::Tasks;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -26,7 +27,8 @@ const SOON: Duration = Duration::from_secs(60);
 
 struct Gateway {
     url: String,
-    tokens: FirstTokens,
+    token: String,
+    join: JoinString,
     fleet: Fleet,
     tasks: Tasks,
     tally: Tally,
@@ -52,7 +54,7 @@ impl Gateway {
             calls,
             blobs,
             fleet: fleet.clone(),
-            tokens,
+            tokens: tokens.clone(),
             audit: Audit::start(folder.path(), AuditConfig::default(), &tasks).expect("a log"),
             ready,
             tasks: tasks.clone(),
@@ -65,9 +67,11 @@ impl Gateway {
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let config = ServerConfig::default();
         tasks.spawn_critical("http", serve(listener, router(front), tasks.clone(), config));
-        let tokens = first.expect("a first start");
+        let made = tokens.create(join_token(None, 1000, None), muster_gateway::unix_s());
+        let join = JoinString::parse(&join_string(&url, &made.expect("made").0, None));
+        let (token, join) = (first.expect("a first start"), join.expect("a join string"));
         let tally = Tally::default();
-        Gateway { url, tokens, fleet, tasks, tally, _ready, _folder: folder }
+        Gateway { url, token, join, fleet, tasks, tally, _ready, _folder: folder }
     }
 
     /// So many hosts, all connected.
@@ -75,16 +79,14 @@ impl Gateway {
         let config =
             HostConfig { cores: CORES, ram_bytes: 64 << 30, start: Duration::ZERO, image: IMAGE };
         let hosts: Vec<Host> = (0..hosts)
-            .map(|n| {
-                Host::start(&self.url, &self.tokens.join, &format!("h{n}"), config, &self.tally)
-            })
+            .map(|n| Host::start(&self.join, &format!("h{n}"), config, &self.tally))
             .collect();
         until(|| self.fleet.hosts().len() == hosts.len()).await;
         hosts
     }
 
     fn client(&self) -> Client {
-        Client::new(&self.url, &self.tokens.client)
+        Client::new(&self.url, &self.token)
     }
 }
 

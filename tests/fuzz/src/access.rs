@@ -38,6 +38,8 @@ pub fn token(data: &[u8]) {
         assert_eq!((join.token.as_str(), join.pin.as_deref()), (bare, tokens::pin(text)));
     }
     if let Some(join) = JoinString::parse(text) {
-        assert!(join.gateway.starts_with("http") && join.token.starts_with("muster_"));
+        let schemes = ["http://", "https://"];
+        assert!(schemes.iter().any(|scheme| join.gateway.starts_with(scheme)));
+        assert!(join.token.starts_with("muster_") && !join.token.contains('#'));
     }
 }

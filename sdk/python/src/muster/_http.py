@@ -84,7 +84,7 @@ class Connection:
                 from ._tls import wrap
 
                 try:
-                    sock = wrap(sock, self._host, self._port, self._prefix, self._pin)
+                    sock = wrap(sock, self._host, self._port, self._pin)
                 except BaseException:
                     sock.close()
                     raise

@@ -1,0 +1,93 @@
+"""A gateway, a host and a client that meet over networks alone: what README's "Several hosts" says.
+
+The gateway and the client are each in a network namespace of their own. The host, with its Docker,
+is this machine. Each reaches the gateway over a link of its own, at the one address it is told.
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+
+import pytest
+from harness import small_map
+from harness.service import Service
+
+pytestmark = pytest.mark.long
+
+PROGRAM = """
+import muster
+print(muster.remote_parallel_map(lambda x: x * x, range(3), func_ram=0.5, spinner=False))
+"""
+
+
+def _ip(*arguments):
+    subprocess.run(["ip", *arguments], check=True, timeout=20)
+
+
+class Networks:
+    """The two namespaces and the links between the three; a context manager."""
+
+    def __init__(self):
+        number = os.getpid() % 200
+        self.gateway, self.client = f"muster-g{number}", f"muster-c{number}"
+        self._host_link, self._client_link = f"mth{number}", f"mtc{number}"
+        self._subnet = f"10.213.{number}"
+
+    def __enter__(self):
+        with contextlib.ExitStack() as stack:
+            for name in (self.gateway, self.client):
+                _ip("netns", "add", name)
+                # Its ends of links go with it.
+                stack.callback(_ip, "netns", "delete", name)
+                _ip("-n", name, "link", "set", "lo", "up")
+            subnet, to_host, to_client = self._subnet, self._host_link, self._client_link
+            peer = ("peer", "name", "eth0", "netns", self.gateway)
+            _ip("link", "add", to_host, "type", "veth", *peer)
+            _ip("address", "add", f"{subnet}.1/30", "dev", to_host)
+            _ip("link", "set", to_host, "up")
+            _ip("-n", self.gateway, "address", "add", f"{subnet}.2/30", "dev", "eth0")
+            _ip("-n", self.gateway, "link", "set", "eth0", "up")
+            peer = ("peer", "name", "eth1", "netns", self.gateway)
+            _ip("-n", self.client, "link", "add", to_client, "type", "veth", *peer)
+            _ip("-n", self.client, "address", "add", f"{subnet}.5/30", "dev", to_client)
+            _ip("-n", self.client, "link", "set", to_client, "up")
+            _ip("-n", self.gateway, "address", "add", f"{subnet}.6/30", "dev", "eth1")
+            _ip("-n", self.gateway, "link", "set", "eth1", "up")
+            _ip("-n", self.client, "route", "add", f"{subnet}.2/32", "via", f"{subnet}.6")
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_):
+        self._stack.close()
+
+
+@pytest.mark.deadline(120)
+def test_the_readmes_commands_join_hosts_and_clients_over_a_network(tmp_path, monkeypatch):
+    with Networks() as networks:
+        inside = ("ip", "netns", "exec")
+        service = Service(
+            tmp_path / "service", listen="0.0.0.0:8470", within=[*inside, networks.gateway]
+        )
+        with service:
+            assert service.url.startswith("https://10.213."), "on without work, at its own address"
+            service.add_agent("--cpus", "0", "--ram", "1GiB", "--warm", "0")
+            environment = {**os.environ, **service.environment}
+            done = subprocess.run(
+                [*inside, networks.client, sys.executable, "-c", PROGRAM],
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            assert (done.returncode, done.stdout) == (0, "[0, 1, 4]\n"), done.stderr
+            command = ["curl", "-sf", "--cacert", service.authority, f"{service.url}/v1/hosts"]
+            header = ["-H", f"Authorization: Bearer {service.token}"]
+            listed = subprocess.run(
+                [*inside, networks.client, *command, *header], capture_output=True, timeout=20
+            )
+            assert listed.returncode == 0, listed.stderr
+            assert service.agents[0].name.encode() in listed.stdout
+            for variable, value in service.environment.items():
+                monkeypatch.setenv(variable, value)
+            assert small_map(lambda x: x + 1, [1]) == [2]
