@@ -28,6 +28,11 @@ suite_engine() {
     on_docker -s tests/torture/test_engine.py
 }
 
+# Items that are very large.
+suite_items() {
+    on_docker -s tests/torture/test_large_items.py
+}
+
 # Disks that are full, or give back something else than they were given.
 suite_disks() {
     on_docker tests/torture/test_full_disks.py tests/torture/test_flipped_bits.py

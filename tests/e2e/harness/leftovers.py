@@ -1,4 +1,4 @@
-"""What an agent may leave behind, each looked for where the kernel or Docker would show it."""
+"""What an agent or a gateway may leave behind, each looked for where the kernel or Docker would show it."""
 
 import os
 import subprocess
@@ -16,16 +16,36 @@ def assert_none(name, state, pids, within=()):
     # Docker ends a removal, and the kernel a cgroup, a moment after they answer.
     until(f"no container of {name} is left", lambda: not containers(f"muster.agent={name}"), 10)
     until(f"no cgroup of {name} is left", lambda: not cgroups(name), 10)
-    left = {
-        "processes": processes(name, state, pids),
-        "sockets": sockets(state),
-        "mounts": mounts(state),
-        "networks": networks(name),
-        "firewall rules": firewall_rules(name, within),
-        "bridge without an agent": bridge_without_agent(within),
-    }
-    left = {what: found for what, found in left.items() if found}
-    assert not left, f"left behind by {name}: {left}"
+    _assert_empty(
+        name,
+        {
+            "processes": processes(name, state, pids),
+            "sockets": sockets(state),
+            "mounts": mounts(state),
+            "networks": networks(name),
+            "firewall rules": firewall_rules(name, within),
+            "bridge without an agent": bridge_without_agent(within),
+        },
+    )
+
+
+def assert_none_of_gateway(state, pid):
+    """Nothing of a gateway that was stopped is left but what it keeps for its successor."""
+    _assert_empty(
+        "the gateway",
+        {
+            "processes": [
+                line for line in processes(str(state), state, [pid]) if "muster-gateway" in line
+            ],
+            "sockets": sockets(state),
+            "spilled files": [str(path) for path in (Path(state) / "spill").rglob("*")],
+        },
+    )
+
+
+def _assert_empty(whose, found):
+    left = {what: there for what, there in found.items() if there}
+    assert not left, f"left behind by {whose}: {left}"
 
 
 def remove(name):

@@ -271,6 +271,7 @@ class Service:
         self.gateway.terminate()
         code = self.gateway.wait(STOP_SECONDS)
         assert code == 0, f"the gateway ended with {code}:\n{self.gateway.tail()}"
+        leftovers.assert_none_of_gateway(self.state, self.gateway.pid)
 
     def wait_idle(self, seconds=15.0):
         for agent in self.agents:
