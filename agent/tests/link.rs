@@ -278,6 +278,7 @@ fn echo() -> CallSpec {
         entry: None,
         command: ["sh", "-c", "echo $GREETING; cat"].map(String::from).to_vec(),
         packages: None,
+        secrets: Vec::new(),
         data: Vec::new(),
     }
 }

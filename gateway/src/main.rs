@@ -17,6 +17,7 @@ use muster_gateway::calls::Calls;
 use muster_gateway::commands::{self, Administration};
 use muster_gateway::fleet::Fleet;
 use muster_gateway::http::{self, Front, ServerConfig};
+use muster_gateway::secrets::Secrets;
 use muster_gateway::service_files;
 use muster_gateway::settings::Settings;
 use muster_gateway::store::durable::{Journal, SqliteStore};
@@ -122,6 +123,7 @@ async fn run(settings: Settings) -> anyhow::Result<Exit> {
         }
     }
     let (tokens, first) = Tokens::open(folder)?;
+    let secrets = Secrets::open(folder, &settings.secrets_key())?;
     let store = DirStore::open(folder.join("spill")).context("could not make the spill folder")?;
     let metrics =
         PrometheusBuilder::new().install_recorder().context("could not set up metrics")?;
@@ -143,14 +145,17 @@ async fn run(settings: Settings) -> anyhow::Result<Exit> {
         .context("could not open the folder of blobs")?;
     let kept = SqliteStore::open(folder).await.context("could not open the store of calls")?;
     let journal = Journal::start(kept, settings.store_limit, &tasks);
-    let calls = Calls::start(settings.calls(), fleet.clone(), spill, journal, &blobs, &tasks)
-        .await
-        .context("could not read the stored calls")?;
+    let config = settings.calls();
+    let calls =
+        Calls::start(config, fleet.clone(), spill, journal, &blobs, secrets.clone(), &tasks)
+            .await
+            .context("could not read the stored calls")?;
     let (ready, is_ready) = watch::channel(true);
     let front = Front {
         calls: calls.clone(),
         blobs,
         fleet,
+        secrets,
         tokens,
         audit,
         tls: tls.clone(),

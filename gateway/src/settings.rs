@@ -55,6 +55,10 @@ pub struct Settings {
     #[arg(long, env = "MUSTER_GATEWAY_STATE_DIR")]
     pub state_dir: PathBuf,
 
+    /// File of the key that seals secrets and what background calls say of themselves; made at the first start. Keep it apart from the state folder, and from copies of that. Default: the state folder's name with `.key` added, beside it.
+    #[arg(long, env = "MUSTER_GATEWAY_SECRETS_KEY")]
+    pub secrets_key: Option<PathBuf>,
+
     /// How much spilled data there may be in all, for example 50GiB; past it, uploads wait.
     #[arg(long, env = "MUSTER_GATEWAY_SPILL_LIMIT", default_value = "50GiB", value_parser = bytes)]
     pub spill_limit: u64,
@@ -148,6 +152,16 @@ impl Settings {
     /// The bounds of shared data.
     pub fn blobs(&self) -> BlobsConfig {
         BlobsConfig { largest: self.blob_limit, limit: self.blobs_limit, keep: self.keep_blobs }
+    }
+
+    /// Where the key of the secrets is.
+    pub fn secrets_key(&self) -> PathBuf {
+        self.secrets_key.clone().unwrap_or_else(|| {
+            // Without a slash at the end, which would put it inside.
+            let mut beside = self.state_dir.components().as_path().as_os_str().to_owned();
+            beside.push(".key");
+            beside.into()
+        })
     }
 
     /// TLS, where the gateway is to speak it.

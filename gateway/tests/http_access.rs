@@ -27,6 +27,12 @@ fn requests() -> impl Iterator<Item = (&'static str, &'static str, Option<Access
     })
 }
 
+/// A path with something in the place of each parameter.
+fn target(path: &str) -> String {
+    let path = path.replace("{id}", "none").replace("{host}", "none").replace("{name}", "NONE");
+    path.replace("{sha256}", &"0".repeat(64))
+}
+
 /// What the answer says, if it has a body.
 async fn code(answer: &mut crate::support::client::Answer, method: &str) -> String {
     match method {
@@ -68,10 +74,7 @@ async fn every_route_and_method_refuses_whoever_has_no_good_token() {
         Some(format!("Bearer {revoked}")),
     ];
     for (path, method, access) in requests() {
-        let target = path
-            .replace("{id}", "none")
-            .replace("{host}", "none")
-            .replace("{sha256}", &"0".repeat(64));
+        let target = target(path);
         for header in &headers {
             let mut asking = gateway.client_with(None).ask(method, &target);
             if let Some(header) = header {
@@ -104,10 +107,7 @@ async fn every_route_and_method_refuses_a_token_without_its_scope() {
             .filter(|scope| ![needed, Scope::Admin].contains(scope))
             .collect();
         let token = gateway.token("ann", &others);
-        let target = path
-            .replace("{id}", "none")
-            .replace("{host}", "none")
-            .replace("{sha256}", &"0".repeat(64));
+        let target = target(path);
         let mut answer = gateway.client_with(Some(&token)).ask(method, &target).send().await;
         assert_eq!(answer.status, 403, "{method} {target}");
         if method != "HEAD" {

@@ -13,5 +13,6 @@ mod http_inputs;
 mod http_join;
 mod http_limits;
 mod http_run;
+mod http_secrets;
 mod http_tls;
 mod restart;

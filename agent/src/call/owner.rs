@@ -225,7 +225,7 @@ impl<W: Workers> Owner<W> {
                 self.opening = vec![json_frame(Kind::Spec, &spec)];
                 self.spec = Some(spec);
             }
-            Kind::Function => self.opening.push(frame.joined()),
+            Kind::Secrets | Kind::Function => self.opening.push(frame.joined()),
             Kind::Workers => {
                 self.wanted = frame.joined().as_u32()? as usize;
                 let missing = muster_wire::WireError::Malformed {

@@ -138,6 +138,7 @@ async fn run(
         entry: None,
         command: Vec::new(),
         packages: None,
+        secrets: Vec::new(),
         data: Vec::new(),
     };
     let input = Inputs::single(0, 1, to_json(&serde_json::json!({ "args": command })));

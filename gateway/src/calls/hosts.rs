@@ -49,12 +49,18 @@ pub(super) struct Host {
 
 impl Hosts {
     /// Follows a placement: opens exchanges where there are workers to be had, and notes how many.
-    pub fn follow(&mut self, targets: &[Target], shared: &Shared, news: &Inbox) {
+    pub fn follow(
+        &mut self,
+        targets: &[Target],
+        shared: &Shared,
+        secrets: Option<&Frame>,
+        news: &Inbox,
+    ) {
         let before: HashMap<LinkId, (u32, HostState)> =
             self.hosts.iter().map(|(&id, host)| (id, (host.target, host.state))).collect();
         self.hosts.values_mut().for_each(|host| host.target = 0);
         for target in targets.iter().filter(|target| !self.leaving.contains(&target.link.id)) {
-            let open = || Host::open(target, shared, news.clone());
+            let open = || Host::open(target, shared, secrets, news.clone());
             self.hosts.entry(target.link.id).or_insert_with(open).target = target.workers;
         }
         self.see_states();
@@ -190,10 +196,11 @@ impl Hosts {
 
 impl Host {
     /// Opens an exchange and sends the call. Before its first DEMAND the host takes an input for each worker.
-    fn open(target: &Target, shared: &Shared, news: Inbox) -> Host {
+    fn open(target: &Target, shared: &Shared, secrets: Option<&Frame>, news: Inbox) -> Host {
         shared.family.given_to(&target.link.host);
         let exchange = target.link.open(&shared.spec.call, news);
         let mut opening = vec![json_frame(Kind::Spec, &shared.spec)];
+        opening.extend(secrets.cloned());
         if !shared.function.is_empty() {
             opening.push(Frame::new(Kind::Function, shared.function.clone()));
         }

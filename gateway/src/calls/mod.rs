@@ -18,7 +18,7 @@
 //!
 //! **Background calls** are durable ([`crate::store::durable`]). Creating one is answered after its commit. Inputs are committed before the owner hears of them, and answered then; a batch that comes again is known by its indexes and hash. Events are committed in batches, one at a time for each call, each with
 //! all that came since the last, and readers see them after that: what a reader saw is never lost. After a restart a call goes on without its inputs being read: the machine comes back from chunks and from which inputs are done; the queue reads a chunk when its turn comes; the log reads old events from the store. Inputs that were running
-//! run again, at an attempt above every one that events told of; strikes are forgotten. A call whose inputs are not closed waits for its client to go on under the same key, for a time.
+//! run again, at an attempt above every one that events told of; strikes are forgotten. The values of its [`secrets`](crate::secrets) are not kept with it: they are read whenever a host begins to work on it, and one that was deleted fails it then. A call whose inputs are not closed waits for its client to go on under the same key, for a time.
 //!
 //! **Failures.** A link that ends gives its leases back (attempt + 1, counted as ours). An output for an input that this link does not hold at this attempt is late and dropped. A client that is gone: a foreground call without any reader for its
 //! grace period is cancelled. A blob that cannot be read back ends the call with `internal`: nothing is invented.

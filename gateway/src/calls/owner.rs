@@ -21,6 +21,7 @@ use super::{CallState, EndError, OnError, PushError};
 use crate::blobs::Pin;
 use crate::fleet::{Claim, Placement};
 use crate::link::{Inbox, LinkEvent, News};
+use crate::secrets::Secrets;
 use crate::store::durable::Digest;
 use crate::store::{Spill, StoreError};
 use crate::tasks::Tasks;
@@ -42,6 +43,7 @@ pub(super) struct Start {
     pub upload_grace: Duration,
     pub commands: mpsc::Receiver<Command>,
     pub claim: Claim,
+    pub secrets: Secrets,
     pub spill: Spill,
     pub grace: Duration,
     pub tasks: Tasks,
@@ -76,6 +78,7 @@ struct Owner {
     placement: Placement,
     hosts: Hosts,
     news: Inbox,
+    secrets: Secrets,
     spill: Spill,
     state: CallState,
     end: Option<(CallState, Option<EndError>)>,
@@ -93,8 +96,8 @@ struct Owner {
 type Broken = StoreError;
 
 pub(super) async fn run(start: Start) {
-    let Start { shared, mut commands, claim, begun, spill, grace, upload_grace, tasks, live } =
-        start;
+    let Start { shared, mut commands, claim, begun, grace, upload_grace, tasks, live, .. } = start;
+    let (secrets, spill) = (start.secrets, start.spill);
     let Begun { machine, queue, digests, failed, pin } = begun;
     let (news, mut inbox) = Inbox::new(INBOX);
     let mut placed = claim.placement.clone();
@@ -107,6 +110,7 @@ pub(super) async fn run(start: Start) {
         placement: Placement::default(),
         hosts: Hosts::default(),
         news,
+        secrets,
         spill,
         state: CallState::Queued,
         end: None,
@@ -442,7 +446,16 @@ impl Owner {
     /// Opens exchanges where there are workers to be had, and notes how many.
     fn follow_placement(&mut self) {
         self.reopen_at = None;
-        self.hosts.follow(&self.placement.targets, &self.shared, &self.news);
+        let (shared, targets) = (&self.shared, &self.placement.targets);
+        // The values of now, for hosts that begin now.
+        let begins = targets.iter().any(|target| !self.hosts.has(target.link.id));
+        let names = if begins { &shared.spec.secrets[..] } else { &[] };
+        match self.secrets.frame(&shared.owner, names) {
+            Ok(secrets) => {
+                self.hosts.follow(targets, shared, secrets.as_ref(), &self.news);
+            }
+            Err(error) => self.stop(CallState::Failed, Some(EndError::Call(error.to_call_error()))),
+        }
     }
 
     /// After news: leases, numbers of workers, spilling, the record, and whether the call has ended.

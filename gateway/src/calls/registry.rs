@@ -16,6 +16,7 @@ use super::{CallHandle, CallRecord, CallState, NewCall, restore};
 use crate::blobs::Blobs;
 use crate::fleet::{Fleet, Need};
 use crate::images;
+use crate::secrets::{Secrets, SecretsError};
 use crate::store::durable::{Change, Journal};
 use crate::store::{Spill, StoreError};
 use crate::tasks::Tasks;
@@ -61,6 +62,7 @@ pub struct Calls {
 pub(super) struct Registry {
     pub config: CallsConfig,
     fleet: Fleet,
+    pub secrets: Secrets,
     pub spill: Spill,
     pub journal: Journal,
     /// By which calls expire.
@@ -141,6 +143,12 @@ pub enum AdmitError {
         /// Images that fit.
         fitting: Vec<String>,
     },
+    /// The owner has no such secrets.
+    #[error("there is no secret {}", names.join(", "))]
+    UnknownSecrets {
+        /// Their names.
+        names: Vec<String>,
+    },
     /// A function made a call too deep.
     #[error("calls of functions may be nested {limit} deep")]
     TooDeep {
@@ -172,12 +180,14 @@ impl Calls {
         spill: Spill,
         journal: Journal,
         blobs: &Blobs,
+        secrets: Secrets,
         tasks: &Tasks,
     ) -> Result<Calls, StoreError> {
         let (stored, age_s) = journal.store().load().await?;
         let shared = Arc::new(Registry {
             config,
             fleet,
+            secrets,
             spill,
             journal,
             age: Age::from(age_s),
@@ -210,7 +220,7 @@ impl Calls {
         let kept = new.options.background.then(|| self.kept(&new.spec.call, 0));
         let change = match &kept {
             Some(kept) => {
-                let created = restore::created(&new, &created);
+                let created = restore::created(&new, &created, &self.shared.secrets);
                 kept.grow(created.function.len() as u64);
                 Some(Change::Create(created))
             }
@@ -317,6 +327,7 @@ impl Calls {
             commands,
             claim: self.shared.fleet.claim(number, need).await,
             begun,
+            secrets: self.shared.secrets.clone(),
             spill: self.shared.spill.clone(),
             grace: config.grace,
             upload_grace: config.upload_grace,
@@ -400,6 +411,11 @@ impl Calls {
     /// Whether the call can run on the hosts there are; gives its image.
     fn admit(&self, new: &NewCall) -> Result<String, AdmitError> {
         self.admit_child(new)?;
+        if let Err(SecretsError::Unknown { names }) =
+            self.shared.secrets.check(&new.owner, &new.spec.secrets)
+        {
+            return Err(AdmitError::UnknownSecrets { names });
+        }
         let hosts = self.shared.fleet.kinds();
         if hosts.is_empty() {
             return Err(AdmitError::NoHosts);

@@ -13,16 +13,17 @@ use super::owner::Begun;
 use super::registry::first_record;
 use super::{CallOptions, CallRecord, Calls, NewCall};
 use crate::blobs::{BlobId, Blobs, Pin};
+use crate::secrets::Secrets;
 use crate::store::StoreError;
 use crate::store::durable::{CreatedCall, Payload, StoredCall};
 
-/// What the store gets of a new call.
-pub(super) fn created(new: &NewCall, created: &str) -> CreatedCall {
+/// What the store gets of a new call. Its SPEC is sealed: there may be secrets in `env`.
+pub(super) fn created(new: &NewCall, created: &str, secrets: &Secrets) -> CreatedCall {
     CreatedCall {
         call: new.spec.call.clone(),
         owner: new.owner.clone(),
         key: new.key.clone(),
-        spec: to_json(&new.spec),
+        spec: secrets.seal_spec(&new.spec.call, &to_json(&new.spec)).into(),
         options: to_json(&new.options),
         created: created.to_owned(),
         function: Payload::new(vec![new.function.clone()]),
@@ -37,7 +38,7 @@ impl Calls {
         blobs: &Blobs,
     ) -> Result<(), StoreError> {
         let id = stored.created.call.clone();
-        let Some((new, record)) = read(&stored) else {
+        let Some((new, record)) = read(&stored, &self.shared.secrets) else {
             tracing::error!(call = id, "stored call could not be understood and is left out");
             return Ok(());
         };
@@ -61,9 +62,9 @@ impl Calls {
 }
 
 /// The call as it was asked for, and its record.
-fn read(stored: &StoredCall) -> Option<(NewCall, CallRecord)> {
+fn read(stored: &StoredCall, secrets: &Secrets) -> Option<(NewCall, CallRecord)> {
     let created = &stored.created;
-    let spec: CallSpec = from_slice(&created.spec).ok()?;
+    let spec: CallSpec = from_slice(&secrets.open_spec(&created.call, &created.spec)?).ok()?;
     let options: CallOptions = from_slice(&created.options).ok()?;
     let function = created.function.joined();
     let (key, owner) = (created.key.clone(), created.owner.clone());

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::fields::{Fields, check_text};
 use super::problem::{Code, Problem};
-use super::{json_inputs, packages};
+use super::{json_inputs, packages, secrets};
 use crate::blobs::BlobId;
 use crate::calls::{CallOptions, OnError};
 
@@ -55,6 +55,7 @@ const KNOWN: &[&str] = &[
     "cpu",
     "ram",
     "env",
+    "secrets",
     "timeout",
     "retries",
     "max_parallelism",
@@ -91,8 +92,10 @@ pub fn parse(body: &[u8], form: Form) -> Result<CallRequest, Problem> {
         entry: entry_of(&fields, kind)?,
         command: command_of(&fields, kind)?,
         packages: packages::of(&fields)?,
+        secrets: secrets::of(&fields)?,
         data: Vec::new(),
     };
+    secrets::refuse_both(&spec.env, &spec.secrets)?;
     let options = CallOptions {
         max_parallelism: max_parallelism(&fields)?,
         retries: fields.whole("retries", 0, MAX_RETRIES, RETRIES)?.unwrap_or(0),
@@ -280,7 +283,7 @@ fn command_of(fields: &Fields<'_>, kind: CallKind) -> Result<Vec<String>, Proble
 
 fn env_of(fields: &Fields<'_>) -> Result<BTreeMap<String, String>, Problem> {
     let env: BTreeMap<String, String> =
-        fields.of("env", "an object of strings", ENV)?.unwrap_or_default();
+        fields.unsaid("env", "an object of strings", ENV)?.unwrap_or_default();
     env.iter().try_for_each(|(name, value)| variable(name, value))?;
     Ok(env)
 }
@@ -352,9 +355,14 @@ fn inputs_of(
 
 /// A JSON body that is not an object that can be read.
 pub fn bad_json(what: &str, error: &serde_json::Error) -> Problem {
+    // What is there in the place of an object may be a secret.
+    let wrong = match error.classify() {
+        serde_json::error::Category::Data => "not an object".to_owned(),
+        _ => error.to_string(),
+    };
     Problem::new(
         Code::BadJson,
-        format!("{what}: {error}."),
+        format!("{what}: {wrong}."),
         "Send one JSON object as UTF-8; `/openapi.json` describes it.",
     )
 }

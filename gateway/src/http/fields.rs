@@ -59,6 +59,18 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// The same for what no error may repeat.
+    pub fn unsaid<T: Deserialize<'a>>(
+        &self,
+        name: &str,
+        wanted: &str,
+        action: &str,
+    ) -> Result<Option<T>, Problem> {
+        let Some(raw) = self.raw(name) else { return Ok(None) };
+        let wrong = |_| Problem::bad_field(name, format!("is not {wanted}"), action);
+        serde_json::from_str(raw.get()).map(Some).map_err(wrong)
+    }
+
     /// The field as a string without NUL.
     pub fn text(&self, name: &str, action: &str) -> Result<Option<String>, Problem> {
         let text: Option<String> = self.of(name, "a string", action)?;

@@ -9,7 +9,7 @@
 //! - [`create`], [`inputs`], [`feed`]: bodies become calls. [`call_request`] over [`fields`], [`json_inputs`], [`packages`] and [`query`]
 //!   read what users write; they are pure. [`request_body`] reads bodies with limits.
 //! - [`events`]: a call's log becomes a stream, in the form [`accept`] chose, by [`render_json`] or [`render_frames`].
-//! - [`blobs`]: bytes of shared data in and out. [`run`] over [`run_output`]: the one-liner. [`records`], [`hosts`], [`join`], [`tokens`], [`health`]: the small answers, and the agents' door.
+//! - [`blobs`]: bytes of shared data in and out. [`run`] over [`run_output`]: the one-liner. [`records`], [`hosts`], [`join`], [`tokens`], [`secrets`], [`health`]: the small answers, and the agents' door.
 //! - [`record`]: what of it goes to the audit log.
 //! - [`nested`]: whom a function in a container asks for.
 //! - [`problem`]: every error becomes its status here and nowhere else.
@@ -53,6 +53,7 @@ mod request_body;
 pub mod routes;
 mod run;
 mod run_output;
+mod secrets;
 pub mod server;
 mod tokens;
 
@@ -78,6 +79,7 @@ use crate::auth::{Identity, Tokens};
 use crate::blobs::Blobs;
 use crate::calls::{CallHandle, Calls};
 use crate::fleet::{Drain, Fleet};
+use crate::secrets::Secrets;
 use crate::tasks::Tasks;
 use crate::tls::Tls;
 
@@ -96,6 +98,8 @@ pub struct Front {
     pub blobs: Blobs,
     /// All hosts.
     pub fleet: Fleet,
+    /// What functions need and nobody else may see.
+    pub secrets: Secrets,
     /// Who may do what.
     pub tokens: Tokens,
     /// Who did what.
@@ -229,6 +233,9 @@ async fn act(
         Action::PutBlob => blobs::put(front, &who, id, request).await,
         Action::ReadBlob => blobs::read(front, &who, id, &request),
         Action::RemoveBlob => blobs::remove(front, &who, id).await,
+        Action::SetSecret => secrets::set(front, &who, id, request).await,
+        Action::ListSecrets => secrets::list(front, &who, &request),
+        Action::DeleteSecret => secrets::delete(front, &who, id).await,
         Action::ListHosts => hosts::list(front, &request),
         Action::DrainHost => hosts::drain(front, id, Drain::Begin, request).await,
         Action::UndrainHost => hosts::drain(front, id, Drain::Undo, request).await,

@@ -56,6 +56,7 @@ codes! {
     UnknownHost "unknown_host" 404 "There is no such host"
     UnknownToken "unknown_token" 404 "There is no such token"
     UnknownBlob "unknown_blob" 404 "There is no such blob"
+    UnknownSecret "unknown_secret" 404 "There is no such secret"
     NoFunction "no_function" 404 "The call has no function"
     MethodNotAllowed "method_not_allowed" 405 "The route does not take this method"
     NotAcceptable "not_acceptable" 406 "None of the accepted media types can be given"
@@ -67,6 +68,7 @@ codes! {
     HostTaken "host_taken" 409 "A host of this name is connected"
     BlobBusy "blob_busy" 409 "The blob is in use"
     BlobOffset "blob_offset" 409 "The upload does not go on where it broke off"
+    TooManySecrets "too_many_secrets" 409 "The owner has as many secrets as one may have"
     LengthRequired "length_required" 411 "The size must be said first"
     BlobTooLarge "blob_too_large" 413 "The blob is too large"
     TooLarge "too_large" 413 "Too large"
@@ -309,6 +311,7 @@ impl From<AdmitError> for Problem {
                 ),
                 "Name an image with this Python, or run the client with the image's Python.",
             ),
+            AdmitError::UnknownSecrets { names } => super::secrets::unknown(&names),
             AdmitError::TooDeep { limit } => Problem::new(
                 Code::NestedTooDeep,
                 format!("A function made a call, whose function made a call, and so on: {limit} deep is the bound."),

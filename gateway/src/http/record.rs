@@ -1,4 +1,4 @@
-//! What requests leave in the audit log: calls created and cancelled, changes of tokens and hosts, refusals.
+//! What requests leave in the audit log: calls created and cancelled, changes of tokens, secrets (by name) and hosts, refusals.
 
 use axum::response::Response;
 use http::request::Parts;
@@ -33,6 +33,8 @@ impl Act {
             Action::JoinHost => "host_joined",
             Action::RenewHost => "host_renewed",
             Action::ExpelHost => "host_expelled",
+            Action::SetSecret => "secret_set",
+            Action::DeleteSecret => "secret_deleted",
             Action::CreateJoinString => "join_string_created",
             Action::DrainHost => "host_drained",
             Action::UndrainHost => "host_undrained",

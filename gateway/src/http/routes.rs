@@ -36,6 +36,9 @@ pub enum Action {
     PutBlob,
     ReadBlob,
     RemoveBlob,
+    SetSecret,
+    ListSecrets,
+    DeleteSecret,
     ListHosts,
     DrainHost,
     UndrainHost,
@@ -63,7 +66,7 @@ impl Action {
 pub struct Route {
     /// Its method.
     pub method: Method,
-    /// Its path, `{id}` standing for a call or a token, `{host}` for a host's name, `{sha256}` for a blob.
+    /// Its path, `{id}` standing for a call or a token, `{host}` for a host's name, `{sha256}` for a blob, `{name}` for a secret.
     pub path: &'static str,
     /// Who may use it.
     pub access: Access,
@@ -99,6 +102,9 @@ pub static ROUTES: &[Route] = &[
     route(Method::PUT,    "/v1/blobs/{sha256}",      PUT_BLOB,      Action::PutBlob),
     route(Method::GET,    "/v1/blobs/{sha256}",      GET_BLOB,      Action::ReadBlob),
     route(Method::DELETE, "/v1/blobs/{sha256}",      SUBMIT,        Action::RemoveBlob),
+    route(Method::PUT,    "/v1/secrets/{name}",      SUBMIT,        Action::SetSecret),
+    route(Method::GET,    "/v1/secrets",             READ,          Action::ListSecrets),
+    route(Method::DELETE, "/v1/secrets/{name}",      SUBMIT,        Action::DeleteSecret),
     route(Method::GET,    "/v1/hosts",               READ,          Action::ListHosts),
     route(Method::POST,   "/v1/hosts/{host}/drain",  ADMIN,         Action::DrainHost),
     route(Method::DELETE, "/v1/hosts/{host}/drain",  ADMIN,         Action::UndrainHost),

@@ -25,7 +25,7 @@ use super::problem::Problem;
 use super::query::Query;
 use super::request_body::Arrival;
 use super::run_output::{RunOutput, Step};
-use super::{Front, events, records, request_body};
+use super::{Front, events, records, request_body, secrets};
 use crate::auth::Identity;
 use crate::calls::{CallHandle, CallOptions, Created, EventReader, NewCall, OnError};
 
@@ -79,29 +79,30 @@ struct Wanted {
 impl Wanted {
     fn parse(query: Option<&str>) -> Result<Wanted, Problem> {
         const ONCE: &[&str] = &["image", "cpu", "ram", "timeout", "cmd", "stderr"];
-        let query = Query::parse(query, ONCE, &["arg", "env"])?;
+        let query = Query::parse(query, ONCE, &["arg", "env", "secret"])?;
         let image = query.get("image").map(str::to_owned).map(checks::image).transpose()?;
         let timeout = query.number("timeout", "Give seconds, for example 60.")?;
+        let spec = CallSpec {
+            call: String::new(),
+            kind: CallKind::Command,
+            encoding: Encoding::Raw,
+            image: image.unwrap_or_default(),
+            python: None,
+            cpu: checks::cores(query.number("cpu", "Give cores, for example 1.")?.unwrap_or(1.0))?,
+            ram_bytes: checks::ram_bytes(
+                query.number("ram", "Give GB, for example 4.")?.unwrap_or(4.0),
+            )?,
+            env: environment(&query)?,
+            timeout_ms: timeout.map(checks::timeout_ms).transpose()?,
+            entry: None,
+            command: command(&query)?,
+            packages: None,
+            secrets: secrets::wanted("secret", query.all("secret").map(str::to_owned).collect())?,
+            data: Vec::new(),
+        };
+        secrets::refuse_both(&spec.env, &spec.secrets)?;
         Ok(Wanted {
-            spec: CallSpec {
-                call: String::new(),
-                kind: CallKind::Command,
-                encoding: Encoding::Raw,
-                image: image.unwrap_or_default(),
-                python: None,
-                cpu: checks::cores(
-                    query.number("cpu", "Give cores, for example 1.")?.unwrap_or(1.0),
-                )?,
-                ram_bytes: checks::ram_bytes(
-                    query.number("ram", "Give GB, for example 4.")?.unwrap_or(4.0),
-                )?,
-                env: environment(&query)?,
-                timeout_ms: timeout.map(checks::timeout_ms).transpose()?,
-                entry: None,
-                command: command(&query)?,
-                packages: None,
-                data: Vec::new(),
-            },
+            spec,
             merge_stderr: match query.get("stderr") {
                 None => false,
                 Some("merge") => true,
@@ -137,9 +138,9 @@ fn environment(query: &Query) -> Result<BTreeMap<String, String>, Problem> {
     query
         .all("env")
         .map(|pair| {
-            let (name, value) = pair.split_once('=').ok_or_else(|| {
-                Problem::bad_field("env", format!("is {pair:?}"), "Give `env=NAME=VALUE`.")
-            })?;
+            let (name, value) = pair
+                .split_once('=')
+                .ok_or_else(|| Problem::bad_field("env", "has no `=`", "Give `env=NAME=VALUE`."))?;
             checks::variable(name, value)?;
             Ok((name.to_owned(), value.to_owned()))
         })

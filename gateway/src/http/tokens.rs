@@ -120,8 +120,8 @@ pub async fn control_body(request: Request) -> Result<bytes::Bytes, Problem> {
         .await
 }
 
-/// Makes a change of the tokens' file, which waits for the disk.
-pub async fn written<T: Send + 'static, E: From<TokensError> + Send + 'static>(
+/// Makes a change of a file, which waits for the disk.
+pub async fn written<T: Send + 'static, E: Send + 'static>(
     change: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, Problem>
 where

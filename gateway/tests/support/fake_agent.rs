@@ -34,6 +34,8 @@ impl<F: Fn(&Input) -> Vec<Act> + Send + Sync + 'static> Behaviour for F {}
 pub struct Input {
     pub spec: CallSpec,
     pub function: Bytes,
+    /// The body of SECRETS, if it came.
+    pub secrets: Bytes,
     pub index: u64,
     pub attempt: u32,
     pub item: Bytes,
@@ -173,6 +175,7 @@ async fn run(host: Arc<Host>, call: String, mut body: Incoming, out: mpsc::Sende
     let mut decoder = Decoder::default();
     let mut spec = None;
     let mut function = Bytes::new();
+    let mut secrets = Bytes::new();
     while let Some(data) = body.frame().await {
         let Ok(data) = data else {
             host.resets.lock().expect("not poisoned").push(call);
@@ -182,14 +185,15 @@ async fn run(host: Arc<Host>, call: String, mut body: Incoming, out: mpsc::Sende
         while let Some(frame) = decoder.next_frame().expect("sound frames") {
             match frame.kind {
                 Kind::Spec => spec = Some(serde_json::from_slice(&frame.body).expect("a SPEC")),
+                Kind::Secrets => secrets = frame.body,
                 Kind::Function => function = frame.body,
                 Kind::Inputs => {
                     let inputs = Inputs::decode(frame.body).expect("INPUTS");
                     for (index, item) in inputs.iter() {
                         let spec: CallSpec = Option::clone(&spec).expect("SPEC comes first");
-                        let function = function.clone();
+                        let (function, secrets) = (function.clone(), secrets.clone());
                         let attempt = inputs.attempt;
-                        let input = Input { spec, function, index, attempt, item };
+                        let input = Input { spec, function, secrets, index, attempt, item };
                         let acts = (host.behaviour)(&input);
                         if !started && !matches!(acts.first(), Some(Act::Refuse(_))) {
                             started = true;

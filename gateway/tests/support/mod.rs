@@ -21,6 +21,7 @@ use muster_gateway::blobs::Blobs;
 use muster_gateway::calls::Calls;
 use muster_gateway::fleet::Fleet;
 use muster_gateway::http::{Front, ServerConfig, router_with, serve};
+use muster_gateway::secrets::Secrets;
 use muster_gateway::settings::Settings;
 use muster_gateway::store::durable::{Journal, MemoryCallStore, SqliteStore};
 use muster_gateway::store::{MemoryStore, Spill};
@@ -121,14 +122,19 @@ impl Gateway {
         let spill = Spill::new(MemoryStore::default(), 1 << 30);
         let blobs = Blobs::open(&folder.path().join("blobs"), settings.blobs(), &tasks).await;
         let blobs = blobs.expect("a folder");
-        let calls = Calls::start(settings.calls(), fleet.clone(), spill, journal, &blobs, &tasks)
-            .await
-            .expect("starts");
+        let secrets = Secrets::open(folder.path(), &folder.path().join("secrets.key"));
+        let secrets = secrets.expect("a key");
+        let bounds = settings.calls();
+        let calls =
+            Calls::start(bounds, fleet.clone(), spill, journal, &blobs, secrets.clone(), &tasks)
+                .await
+                .expect("starts");
         let (ready, is_ready) = watch::channel(true);
         let front = Front {
             calls: calls.clone(),
             blobs: blobs.clone(),
             fleet: fleet.clone(),
+            secrets,
             tokens: tokens.clone(),
             audit: Audit::start(folder.path(), AuditConfig::default(), &tasks).expect("a log"),
             ready: is_ready,

@@ -36,11 +36,19 @@ pub fn run() -> io::Result<()> {
     let mut runner =
         Runner { channel, page: Page::new(page), outbox: Outbox::new(), spec, signals };
     while let Some(frame) = frames::read(&mut runner.channel, &mut decoder)? {
-        if frame.kind == Kind::Inputs {
-            let batch = Inputs::decode(frame.body).map_err(invalid)?;
-            if runner.batch(&batch)? == Next::Stop {
-                return Ok(());
+        match frame.kind {
+            Kind::Secrets => {
+                let secrets: BTreeMap<String, String> =
+                    from_json("SECRETS", &frame.body).map_err(invalid)?;
+                runner.spec.env.extend(secrets);
             }
+            Kind::Inputs => {
+                let batch = Inputs::decode(frame.body).map_err(invalid)?;
+                if runner.batch(&batch)? == Next::Stop {
+                    return Ok(());
+                }
+            }
+            _ => {}
         }
     }
     Ok(())

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use muster_agent::runner::RunnerError;
 use muster_wire::batch::{Inputs, Status};
+use muster_wire::frame::{Frame, Kind};
 use muster_wire::message::{CallKind, CallSpec, Encoding, ExceptionHead, Mode};
 use nix::sys::signal::Signal;
 use support::{Home, Outcome, follow, follow_once, run, spec, spec_frame, wait_for};
@@ -37,6 +38,20 @@ async fn exit_codes_and_signals_are_told_apart() {
     );
     assert_eq!((head(&outcome, 2).exit_code, head(&outcome, 2).signal), (None, Some(9)));
     assert_eq!(head(&outcome, 3).exit_code, Some(127));
+}
+
+#[tokio::test]
+async fn a_command_has_its_secrets_beside_its_environment() {
+    let mut home = Home::new(&[]);
+    let mut runner = home.start(Mode::Command).await.unwrap();
+    let spec = json(&["sh", "-c", "printf %s.%s \"$GREETING\" \"$PW\""]);
+    let secrets = Frame::new(Kind::Secrets, r#"{"PW": "a b"}"#);
+    let mut outcome = Outcome::default();
+    runner.give(&[spec_frame(&spec), secrets], &Inputs::from_items(0, 1, &["[]"]));
+    follow(&mut runner, &mut outcome).await;
+    assert_eq!(outcome.out(0), b"hello.a b");
+    runner.close();
+    home.ended().await;
 }
 
 #[tokio::test]

@@ -135,11 +135,13 @@ class Agent:
                 raise EOFError
             self.decoder.push(data)
 
-    def begin(self, function: bytes, **spec: Any) -> None:
+    def begin(self, function: bytes, secrets: Optional[Dict[str, str]] = None, **spec: Any) -> None:
         python = f"{sys.version_info[0]}.{sys.version_info[1]}"
         full = {"call": "c-1", "kind": "pickle", "encoding": "pickle", "image": "muster/python:x"}
         full.update({"python": python, "env": {}, **spec})
         self.sock.sendall(_wire.frame(_wire.SPEC, json.dumps(full).encode()))
+        if secrets is not None:
+            self.sock.sendall(_wire.frame(_wire.SECRETS, json.dumps(secrets).encode()))
         self.sock.sendall(_wire.frame(_wire.FUNCTION, function))
 
     def send(self, items: List[bytes], first: int = 0, attempt: int = 1) -> None:

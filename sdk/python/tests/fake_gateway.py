@@ -225,6 +225,7 @@ class Gateway:
         self.hold_creation.set()
         self.requests: list[tuple[str, str]] = []
         self.calls: dict[str, FakeCall] = {}
+        self.secrets: dict[str, str] = {}
         self.keys: dict[str, FakeCall] = {}
         self.connections = 0
         self.created = 0
@@ -309,6 +310,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.route("POST")
 
+    def do_PUT(self) -> None:
+        self.route("PUT")
+
     def do_DELETE(self) -> None:
         self.route("DELETE")
 
@@ -328,6 +332,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self.answer(200, {"calls": [call.record() for call in self.fake.calls.values()]})
         if method == "GET" and parts == ["v1", "hosts"]:
             return self.answer(200, {"hosts": [{"host": "fake-host"}]})
+        if parts[:2] == ["v1", "secrets"]:
+            return self.secret(method, parts[2:], body)
         if parts == ["v1", "hosts", "fake-host", "drain"]:
             state = {"POST": "draining", "DELETE": "ready"}[method]
             return self.answer(200, {"host": "fake-host", "state": state})
@@ -349,6 +355,21 @@ class _Handler(BaseHTTPRequestHandler):
         if parts[3:] == ["function"]:
             return self.raw(200, "application/octet-stream", call.function)
         return self.answer(200, call.record())
+
+    def secret(self, method: str, named: list[str], body: bytes) -> None:
+        secrets = self.fake.secrets
+        if method == "GET":
+            return self.answer(200, {"secrets": [{"name": name} for name in sorted(secrets)]})
+        (name,) = named
+        if method == "PUT":
+            status = 200 if name in secrets else 201
+            secrets[name] = json.loads(body)["value"]
+            return self.answer(status, {"name": name})
+        if secrets.pop(name, None) is None:
+            return self.problem(
+                404, code="unknown_secret", detail=f"There is no secret `{name}`.", action="Set it."
+            )
+        return self.answer(200, {})
 
     def create(self, body: bytes) -> None:
         fake = self.fake

@@ -327,6 +327,16 @@ def test_inputs_see_their_call_index_and_attempt(agent: Agent) -> None:
     assert values(results) == [(("c-1", n, 2), "y", f"{n} 2 y\n") for n in (9, 10, 11)]
 
 
+def test_a_function_has_the_secrets_of_its_call_in_its_environment(agent: Agent) -> None:
+    def f(_: Any) -> Any:
+        import os
+
+        return os.environ["X"], os.environ["PW"]
+
+    begin(agent, f, secrets={"PW": "a b"}, env={"X": "y"})
+    assert values(run(agent, [None])) == [("y", "a b")]
+
+
 WORKER = {"MUSTER_HOST": "node", "MUSTER_CPU": "0.5", "MUSTER_RAM_BYTES": "1073741824"}
 
 

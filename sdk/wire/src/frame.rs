@@ -40,6 +40,8 @@ pub enum Kind {
     HostStatus = 19,
     /// What inputs cost.
     Receipt = 20,
+    /// JSON: secrets of the call's owner, by name.
+    Secrets = 21,
     /// JSON: who speaks.
     Hello = 32,
     /// JSON: start a runner; carries descriptors.
@@ -70,6 +72,7 @@ impl Kind {
             18 => WorkerStatus,
             19 => HostStatus,
             20 => Receipt,
+            21 => Secrets,
             32 => Hello,
             33 => Start,
             34 => Exit,

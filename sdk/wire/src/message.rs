@@ -66,6 +66,9 @@ pub struct CallSpec {
     /// Packages that the function needs beside those of the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packages: Option<Packages>,
+    /// Names of its owner's secrets that its workers have in their environment; the values come in SECRETS.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
     /// Shared data that its workers read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub data: Vec<BlobRef>,

@@ -46,6 +46,8 @@ impl GatewayProcess {
         let mut child = Command::new(binary)
             .args(["--listen", "127.0.0.1:0", "--max-calls", "20000", "--state-dir"])
             .arg(folder.path())
+            .arg("--secrets-key")
+            .arg(folder.path().join("secrets.key"))
             .stdout(Stdio::piped())
             .env("MUSTER_GATEWAY_LOG", "error")
             .spawn()

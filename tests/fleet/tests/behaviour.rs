@@ -48,12 +48,13 @@ impl Gateway {
         let (tokens, first) = Tokens::open(folder.path()).expect("tokens");
         let tasks = Tasks::new();
         let fleet = Fleet::start(&tasks);
-        let (calls, blobs) = support::calls(folder.path(), SOON, &fleet, &tasks).await;
+        let (calls, blobs, secrets) = support::calls(folder.path(), SOON, &fleet, &tasks).await;
         let (_ready, ready) = watch::channel(true);
         let front = Front {
             calls,
             blobs,
             fleet: fleet.clone(),
+            secrets,
             tokens: tokens.clone(),
             audit: Audit::start(folder.path(), AuditConfig::default(), &tasks).expect("a log"),
             ready,

@@ -101,6 +101,7 @@ pub fn spec(kind: CallKind, encoding: Encoding, command: &[&str]) -> CallSpec {
         entry: None,
         command: command.iter().map(|&word| word.into()).collect(),
         packages: None,
+        secrets: Vec::new(),
         data: Vec::new(),
     }
 }

@@ -16,6 +16,7 @@ outputs stream back as they are produced. How the package is built, from the top
   `_collect` and `_ordered` take the outputs.
 - `_call` is the handle of a call, attached from anywhere.
 - `_data` is `put` and its `Ref`s, of which `_refs` notices those that a call uses.
+- `secrets` sets what functions need and nobody else may see.
 - `_prints`, `_spinner` write to the user's terminal; `_outcome` turns items into values and errors.
 - `_safe` holds outputs to plain data where containers are not trusted.
 - `_http`, `_config` reach the gateway. `_wire`, `_payload` are the protocol and the pickles; neither does I/O.
@@ -41,6 +42,7 @@ _HOMES = {
     "hosts": "_call",
     "put": "_data",
     "Ref": "_data",
+    "secrets": "secrets",
     "current": "_current",
     "Opaque": "_safe",
     "MusterError": "_errors",
@@ -54,6 +56,7 @@ _HOMES = {
     "ImageError": "_errors",
     "CallNotFound": "_errors",
     "DataError": "_errors",
+    "SecretError": "_errors",
     "CallError": "_errors",
     "CallFailed": "_errors",
     "PackageError": "_errors",
@@ -69,6 +72,7 @@ _HOMES = {
 
 if TYPE_CHECKING:
     from . import aio as aio
+    from . import secrets as secrets
     from ._call import Call as Call
     from ._call import CallStatus as CallStatus
     from ._call import calls as calls
@@ -94,6 +98,7 @@ if TYPE_CHECKING:
     from ._errors import PackageError as PackageError
     from ._errors import PicklingError as PicklingError
     from ._errors import RemoteError as RemoteError
+    from ._errors import SecretError as SecretError
     from ._errors import TransportError as TransportError
     from ._errors import UsageError as UsageError
     from ._errors import ValueTooLarge as ValueTooLarge

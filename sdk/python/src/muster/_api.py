@@ -16,6 +16,7 @@ from ._errors import (
     DataError,
     ImageError,
     NoHosts,
+    SecretError,
     TransportError,
 )
 from ._http import Body, Buffer
@@ -36,6 +37,8 @@ _BY_CODE: dict[str, type[ApiError]] = {
     "blobs_full": DataError,
     "no_room_for_data": DataError,
     "data_failed": DataError,
+    "unknown_secret": SecretError,
+    "too_many_secrets": SecretError,
 }
 
 
@@ -121,13 +124,25 @@ def blob(endpoint: Endpoint, method: str, blob_id: str) -> None:
     _whole(endpoint, method, f"/v1/blobs/{blob_id}")
 
 
+def set_secret(endpoint: Endpoint, name: str, value: str) -> None:
+    """Set a secret, or replace it."""
+    body = json.dumps({"value": value}).encode()
+    headers = {"Content-Type": "application/json", "Accept": "application/json"}
+    read_object(checked(_http.send(endpoint, "PUT", f"/v1/secrets/{name}", [body], headers)))
+
+
+def delete_secret(endpoint: Endpoint, name: str) -> None:
+    """Remove a secret."""
+    _whole(endpoint, "DELETE", f"/v1/secrets/{name}")
+
+
 def fetch_data(endpoint: Endpoint, blob_id: str, seconds: float) -> None:
     """Have the agent bring a blob into this container."""
     _whole(endpoint, "GET", f"/v1/data/{blob_id}", seconds)
 
 
 def listing(endpoint: Endpoint, what: str) -> list[dict[str, Any]]:
-    """`calls` or `hosts`."""
+    """`calls`, `hosts` or `secrets`."""
     answer = json.loads(_whole(endpoint, "GET", f"/v1/{what}"))
     items = answer.get(what, []) if isinstance(answer, dict) else answer
     return list(items)

@@ -12,6 +12,7 @@
     │   ├── NoHosts                  no host is connected, or none is large enough for one worker
     │   ├── ImageError               unknown image, or no image with this Python version
     │   ├── CallNotFound             no such call
+    │   ├── SecretError              no such secret, or as many as there may be
     │   └── DataError                shared data is too large, has no room, has expired, or is damaged
     └── CallError                    a call failed: `call_id`, `.outputs`
         ├── CallFailed               the call as a whole: `code`, `action`
@@ -55,6 +56,7 @@ __all__ = [
     "PackageError",
     "PicklingError",
     "RemoteError",
+    "SecretError",
     "TransportError",
     "UsageError",
     "UsageTypeError",
@@ -138,6 +140,10 @@ class CallNotFound(ApiError):
 
 class DataError(ApiError):
     """Shared data is too large, has no room, has expired, or is not what it should be; `code` says which."""
+
+
+class SecretError(ApiError):
+    """There is no such secret of this owner, or no room for another; `code` says which."""
 
 
 class CallError(MusterError):

@@ -172,6 +172,7 @@ def remote_parallel_map(
     packages: Packages = "auto",
     image: Optional[str] = None,
     env: Env = None,
+    secrets: Optional[Iterable[str]] = None,
     timeout: Optional[float] = None,
     retries: int = 0,
     return_exceptions: bool = False,
@@ -210,6 +211,7 @@ def remote_parallel_map(
             that is installed here; or None. Hosts install them once, and tell what they do meanwhile.
         image: the containers' image; by default one with this Python version.
         env: environment variables for the function: a mapping, or names to forward from here.
+        secrets: names of your secrets (`muster.secrets.set`) that the function has as environment variables.
         timeout: seconds that one input may run.
         retries: how often an input that raised, died or timed out is tried again.
         return_exceptions: put exceptions in the outputs' places instead of stopping at the first.
@@ -244,6 +246,7 @@ def remote_parallel_map(
         packages=packages,
         image=image,
         env=env,
+        secrets=secrets,
         timeout=timeout,
         retries=retries,
         return_exceptions=return_exceptions,

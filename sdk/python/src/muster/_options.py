@@ -6,6 +6,7 @@ import json
 import math
 import numbers
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple, Optional, Union
@@ -17,6 +18,7 @@ Results = Literal["any", "safe"]
 
 _MAX_NAME = 200
 _MAX_KEY = 128
+_SECRET = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
 class Options(NamedTuple):
@@ -48,6 +50,7 @@ def options(
     ordered: bool,
     image: Any,
     env: Any,
+    secrets: Any,
     timeout: Any,
     retries: Any,
     return_exceptions: bool,
@@ -79,6 +82,8 @@ def options(
         spec["image"] = _image(image)
     if env is not None:
         spec["env"] = _env(env)
+    if secrets is not None:
+        spec["secrets"] = _secrets(secrets)
     if timeout is not None:
         spec["timeout"] = _positive("timeout", timeout, "seconds")
     retries = _whole("retries", retries, 0)
@@ -175,6 +180,27 @@ def _env(env: Any) -> dict[str, str]:
         if not name or "=" in name or "\0" in name + value:
             raise UsageValueError(f"env: {name!r} cannot be an environment variable")
     return pairs
+
+
+def _secrets(names: Any) -> list[str]:
+    if isinstance(names, (str, bytes, Mapping)) or not isinstance(names, Iterable):
+        raise UsageTypeError(
+            f"secrets must be a list of names, not {type(names).__name__}; "
+            "muster.secrets.set(name, value) sets one"
+        )
+    return [secret_name(name) for name in names]
+
+
+def secret_name(name: Any) -> str:
+    """The name of a secret, checked for its form."""
+    if not isinstance(name, str):
+        raise UsageTypeError(f"the name of a secret must be a str, not {type(name).__name__}")
+    if not _SECRET.fullmatch(name):
+        raise UsageValueError(
+            f"{name[:60]!r} cannot be the name of a secret: "
+            "letters, digits and _, as environment variables have them"
+        )
+    return name
 
 
 def _kind(value: Any) -> str:

@@ -29,6 +29,7 @@ class More(TypedDict, total=False):
     packages: Packages
     image: Optional[str]
     env: Env
+    secrets: Optional[Iterable[str]]
     timeout: Optional[float]
     retries: int
     return_exceptions: bool

@@ -52,7 +52,7 @@ impl Cluster {
         let tasks = Tasks::new();
         let fleet = Fleet::start(&tasks);
         let folder = tempfile::tempdir().expect("a folder");
-        let (calls, _) = support::calls(folder.path(), LONG, &fleet, &tasks).await;
+        let (calls, ..) = support::calls(folder.path(), LONG, &fleet, &tasks).await;
         let tally = Tally::default();
         Cluster { fleet, calls, tally, tasks, hosts: BTreeMap::new(), epochs: 0, _folder: folder }
     }

@@ -1,4 +1,4 @@
-//! What every gateway of these tests has inside: calls that are kept in memory, and blobs in a folder.
+//! What every gateway of these tests has inside: calls that are kept in memory, blobs and secrets in a folder.
 
 use std::path::Path;
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use muster_gateway::blobs::{Blobs, BlobsConfig};
 use muster_gateway::calls::{Calls, CallsConfig, LogConfig};
 use muster_gateway::fleet::Fleet;
+use muster_gateway::secrets::Secrets;
 use muster_gateway::store::durable::{Journal, MemoryCallStore};
 use muster_gateway::store::{MemoryStore, Spill};
 use muster_gateway::tasks::Tasks;
@@ -16,7 +17,7 @@ pub async fn calls(
     patience: Duration,
     fleet: &Fleet,
     tasks: &Tasks,
-) -> (Calls, Blobs) {
+) -> (Calls, Blobs, Secrets) {
     let config = CallsConfig {
         nested_depth: 4,
         nested_calls: 100,
@@ -33,6 +34,8 @@ pub async fn calls(
     let journal = Journal::start(MemoryCallStore::default(), u64::MAX, tasks);
     let bounds = BlobsConfig { largest: 1 << 20, limit: 1 << 20, keep: patience };
     let blobs = Blobs::open(&folder.join("blobs"), bounds, tasks).await.expect("a folder");
-    let calls = Calls::start(config, fleet.clone(), spill, journal, &blobs, tasks).await;
-    (calls.expect("starts"), blobs)
+    let secrets = Secrets::open(folder, &folder.join("secrets.key")).expect("a key");
+    let calls =
+        Calls::start(config, fleet.clone(), spill, journal, &blobs, secrets.clone(), tasks).await;
+    (calls.expect("starts"), blobs, secrets)
 }

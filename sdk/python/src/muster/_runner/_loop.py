@@ -30,6 +30,8 @@ def serve(channel: Channel) -> None:
         kind, body = frame
         if kind == _wire.SPEC:
             runner.spec = json.loads(bytes(body))
+        elif kind == _wire.SECRETS:
+            runner.spec.setdefault("env", {}).update(json.loads(bytes(body)))
         elif kind == _wire.FUNCTION:
             runner.body = bytes(body)
         elif kind == _wire.INPUTS:
