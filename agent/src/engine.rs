@@ -86,6 +86,8 @@ pub struct EngineFacts {
     pub swap_limit: bool,
     /// The runtimes it can start containers with.
     pub runtimes: Vec<String>,
+    /// That which it takes when none is named.
+    pub default_runtime: String,
 }
 
 /// What it is made of, for `doctor`.
@@ -138,6 +140,8 @@ pub struct EngineNetwork {
     pub name: String,
     /// Name of its bridge on the host.
     pub bridge: String,
+    /// The range it is to have, like `172.18.0.0/16`; without one the engine chooses.
+    pub subnet: Option<String>,
 }
 
 /// Switches an image's own health check off.
@@ -368,8 +372,13 @@ impl Engine {
             option("bridge.enable_icc", "false"),
             option("bridge.name", &network.bridge),
         ]);
+        let ipam = network.subnet.clone().map(|subnet| {
+            let config = bollard::models::IpamConfig { subnet: Some(subnet), ..Default::default() };
+            bollard::models::Ipam { config: Some(vec![config]), ..Default::default() }
+        });
         let request = bollard::models::NetworkCreateRequest {
             name: network.name.clone(),
+            ipam,
             driver: Some("bridge".into()),
             options: Some(options),
             labels: Some(HashMap::from([("muster.network".into(), "1".into())])),
@@ -403,6 +412,7 @@ fn facts_of(info: bollard::models::SystemInfo) -> EngineFacts {
         systemd_cgroups: driver.as_deref() == Some("systemd"),
         swap_limit: info.swap_limit.unwrap_or(true),
         runtimes: info.runtimes.map(|known| known.into_keys().collect()).unwrap_or_default(),
+        default_runtime: info.default_runtime.unwrap_or_default(),
     }
 }
 
@@ -444,6 +454,7 @@ mod tests {
             systemd_cgroups: false,
             swap_limit: true,
             runtimes: Vec::new(),
+            default_runtime: "runc".into(),
         };
         assert!(!facts("20.10.24+dfsg1").seccomp_is_strict());
         assert!(!facts("").seccomp_is_strict());

@@ -3,12 +3,13 @@
 mod common;
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::{GIB, Host, IMAGE, MIB, SOON, docker, python, text};
-use muster_agent::container::ClaimError;
+use muster_agent::container::{ClaimError, Worker};
 use muster_wire::message::Mode;
 
 const LIMITS: &str = r#"
@@ -113,16 +114,18 @@ must("core dumps are off", resource.getrlimit(resource.RLIMIT_CORE) == (0, 0))
 print("probed")
 "#;
 
+/// Prints the address of the container's own end of its network.
+const OWN_ADDRESS: &str = "import socket; print(socket.gethostbyname(socket.gethostname()))";
+/// Prints where the container's default route goes.
+const GATEWAY: &str = "import socket\n\
+    routes = [line.split() for line in open('/proc/net/route')]\n\
+    print(socket.inet_ntoa(bytes.fromhex(next(r[2] for r in routes if r[1] == '00000000'))[::-1]))";
+
 #[tokio::test]
 async fn the_probe_finds_the_whole_posture() {
     let host = Host::open(|_| {}).await;
     let worker = host.claim(1.0, 256 * MIB).await.expect("a worker");
-    let gateway = text(docker(&[
-        "inspect",
-        "-f",
-        "{{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}",
-        worker.container.name(),
-    ]));
+    let gateway = python(&worker, GATEWAY).await;
     // Every address of this machine at once, so also the bridge's.
     let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await.expect("a port");
     let port = listener.local_addr().expect("bound").port();
@@ -147,18 +150,71 @@ async fn containers_do_not_reach_one_another() {
         while not os.path.exists('/tmp/ready') and time.monotonic() < end: time.sleep(0.01)\n\
         import socket; socket.create_connection(('127.0.0.1', 4000), 5); print('open')";
     assert_eq!(python(&first, wait).await, "open");
-    let address = text(docker(&[
-        "inspect",
-        "-f",
-        "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}",
-        first.container.name(),
-    ]));
+    let address = python(&first, OWN_ADDRESS).await;
+    assert!(!address.starts_with("127."), "{address}");
     let connect = format!(
         "import socket\ntry:\n  socket.create_connection(('{address}', 4000), 3); print('reached')\n\
          except OSError: print('unreachable')"
     );
     assert_eq!(python(&second, &connect).await, "unreachable");
     drop((first, second));
+    host.close().await;
+}
+
+/// The interface of this machine that leads to a container.
+fn port_of(address: &str) -> PathBuf {
+    let address: std::net::Ipv4Addr = address.parse().expect("an address");
+    Path::new("/sys/class/net").join(format!("mst{:08x}", u32::from(address)))
+}
+
+#[tokio::test]
+async fn a_container_has_an_isolated_port_without_ipv6_and_takes_it_along() {
+    let host = Host::open(|_| {}).await;
+    let worker = host.claim(0.5, 128 * MIB).await.expect("a worker");
+    let port = port_of(&python(&worker, OWN_ADDRESS).await);
+    let isolated = std::fs::read_to_string(port.join("brport/isolated")).expect("a port");
+    assert_eq!(isolated.trim(), "1");
+    let ipv6 = "print([line for line in open('/proc/net/if_inet6') if 'eth0' in line])";
+    assert_eq!(python(&worker, ipv6).await, "[]");
+    drop(worker);
+    host.close().await;
+    assert!(!port.exists());
+}
+
+#[tokio::test]
+async fn a_container_whose_agent_was_killed_leaves_no_port() {
+    let host = Host::open(|_| {}).await;
+    let worker = host.claim(0.5, 128 * MIB).await.expect("a worker");
+    let port = port_of(&python(&worker, OWN_ADDRESS).await);
+    assert!(port.exists());
+    // As after an agent that was killed: what it had open is closed, and nobody takes the port away but the kernel.
+    let Worker { runner, container } = worker;
+    docker(&["rm", "-f", container.name()]);
+    drop(runner);
+    let gone = async {
+        while port.exists() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, gone).await.expect("the kernel takes it");
+    drop(container);
+    host.close().await;
+}
+
+#[tokio::test]
+async fn a_port_that_lost_its_bridge_is_put_on_it_again() {
+    let host = Host::open(|_| {}).await;
+    let worker = host.claim(0.5, 128 * MIB).await.expect("a worker");
+    let port = port_of(&python(&worker, OWN_ADDRESS).await);
+    let name = port.file_name().and_then(|name| name.to_str()).expect("a name");
+    let taken = Command::new("ip").args(["link", "set", name, "nomaster"]).output();
+    assert!(taken.expect("iproute2 is there").status.success());
+    // Each agent looks after all of them.
+    let other = Host::open(|_| {}).await;
+    let isolated = std::fs::read_to_string(port.join("brport/isolated")).expect("on the bridge");
+    assert_eq!(isolated.trim(), "1");
+    other.close().await;
+    drop(worker);
     host.close().await;
 }
 

@@ -164,7 +164,7 @@ impl Containers {
             host_name: settings.host_name.clone(),
             network: settings.network,
             builder_network: settings.packages.network == PackageNetwork::Internet,
-            wall: Wall::default(),
+            wall: Wall::new(settings.runtime.as_deref().unwrap_or(&facts.default_runtime)),
             presence: Presence::default(),
             cores: cpu_list(&settings.cpus),
             systemd_cgroups: facts.systemd_cgroups,

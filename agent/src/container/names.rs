@@ -9,6 +9,8 @@ const FIRST_UID: u32 = 600_000;
 /// Workers of one agent at once; agents of one machine take different blocks of uids, as far as their names tell.
 const BLOCK: u32 = 4096;
 const BLOCKS: u32 = 256;
+/// A label of a host name is no longer (RFC 1035).
+const HOST_NAME_BYTES: usize = 63;
 
 /// A cheap handle to the names in use.
 #[derive(Debug, Clone)]
@@ -78,6 +80,12 @@ impl Name {
         self.names.full(&self.short)
     }
 
+    /// What the container calls itself: its name, by which the engine finds it, unless that is longer than a host's may be.
+    pub fn host_name(&self) -> String {
+        let full = self.full();
+        if full.len() <= HOST_NAME_BYTES { full } else { self.short.clone() }
+    }
+
     /// The part that is unique on this host.
     pub fn short(&self) -> &str {
         &self.short
@@ -114,6 +122,14 @@ mod tests {
         drop(first);
         assert!(!names.owns(&full));
         assert_eq!(names.take().expect("free").uid(), uid);
+    }
+
+    #[test]
+    fn a_container_calls_itself_as_the_engine_does_where_that_fits() {
+        let name = Names::new("node-1").take().expect("free");
+        assert_eq!(name.host_name(), name.full());
+        let long = Names::new(&"n".repeat(63)).take().expect("free");
+        assert_eq!(long.host_name(), long.short());
     }
 
     #[test]

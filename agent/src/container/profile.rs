@@ -6,6 +6,7 @@
 //! that.
 
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use crate::engine::{
@@ -78,6 +79,8 @@ pub struct Profile {
 pub struct Plan<'a> {
     /// The container's name.
     pub name: &'a str,
+    /// What it calls itself.
+    pub host_name: &'a str,
     /// Content id of the image, or its name.
     pub image: &'a str,
     /// The user it runs as; never root.
@@ -88,6 +91,8 @@ pub struct Plan<'a> {
     pub mounts_dir: &'a Path,
     /// Where it works for the agent itself.
     pub builder: Option<Builder<'a>>,
+    /// What it gets where the agent plugs it into its network, so that it finds itself by its name.
+    pub address: Option<Ipv4Addr>,
 }
 
 /// What a container that installs packages has beside those of calls.
@@ -135,6 +140,7 @@ impl Profile {
             image: Some(plan.image.to_string()),
             entrypoint: Some(vec![format!("{RUNNER_AT}/bin/muster-runner"), "init".into()]),
             cmd: Some(Vec::new()),
+            hostname: plan.address.map(|_| plan.host_name.into()),
             user: Some(format!("{0}:{0}", plan.uid)),
             working_dir: Some("/tmp".into()),
             env: Some(vec!["HOME=/tmp".into(), "USER=muster".into(), "LANG=C.UTF-8".into()]),
@@ -149,6 +155,19 @@ impl Profile {
         }
     }
 
+    /// Whether a container is on the bridge.
+    pub fn is_on_bridge(&self, builder: Option<Builder<'_>>) -> bool {
+        self.network(builder) == PackageNetwork::Internet
+    }
+
+    fn network(&self, builder: Option<Builder<'_>>) -> PackageNetwork {
+        match (builder, self.network) {
+            (Some(builder), _) => builder.network,
+            (None, Network::Internet) => PackageNetwork::Internet,
+            (None, Network::None) => PackageNetwork::None,
+        }
+    }
+
     fn host_config(&self, plan: &Plan<'_>) -> HostConfig {
         let mut security = vec!["no-new-privileges".to_string()];
         security.extend(self.seccomp.iter().map(|profile| format!("seccomp={profile}")));
@@ -159,19 +178,17 @@ impl Profile {
             // Of the host's mounts it receives those below this folder, and sends none.
             mounted(plan.mounts_dir, MOUNTS_AT, Propagation::RSLAVE),
         ];
-        let mut network = match self.network {
-            Network::Internet => NETWORK,
-            Network::None => "none",
-        };
         if let Some(builder) = plan.builder {
             let folder = mounted(builder.folder, BUILD_AT, Propagation::RPRIVATE);
             mounts.push(Mount { read_only: Some(false), ..folder });
-            network = match builder.network {
-                PackageNetwork::Internet => NETWORK,
-                PackageNetwork::Host => "host",
-                PackageNetwork::None => "none",
-            };
         }
+        let network = match self.network(plan.builder) {
+            // The agent plugs it in when it runs.
+            PackageNetwork::Internet if plan.address.is_some() => "none",
+            PackageNetwork::Internet => NETWORK,
+            PackageNetwork::Host => "host",
+            PackageNetwork::None => "none",
+        };
         let owned = |paths: &[&str]| Some(paths.iter().map(|path| path.to_string()).collect());
         HostConfig {
             cap_drop: Some(vec!["ALL".into()]),
@@ -181,6 +198,7 @@ impl Profile {
             tmpfs: Some(HashMap::from([("/tmp".to_string(), scratch)])),
             mounts: Some(mounts),
             network_mode: Some(network.into()),
+            extra_hosts: plan.address.map(|ip| vec![format!("{}:{ip}", plan.host_name)]),
             ipc_mode: Some("private".into()),
             cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
             cgroup_parent: Some(self.cgroup_parent.clone()),

@@ -13,17 +13,20 @@ fn facts(version: &str, systemd_cgroups: bool) -> EngineFacts {
         systemd_cgroups,
         swap_limit: true,
         runtimes: vec!["runc".into()],
+        default_runtime: "runc".into(),
     }
 }
 
 fn of(profile: &Profile, image: &str) -> ContainerCreateBody {
     profile.container(&Plan {
         name: "w",
+        host_name: "self",
         image,
         uid: 600_000,
         socket_dir: Path::new("/run/x/w/1"),
         mounts_dir: Path::new("/run/x/mnt/1"),
         builder: None,
+        address: None,
     })
 }
 
@@ -82,11 +85,13 @@ fn newer_engines_keep_their_own_seccomp_and_systemd_gets_a_slice() {
     let profile = Profile::new(&settings(), &facts("25.0.3", true), 65_536);
     let plan = Plan {
         name: "w",
+        host_name: "self",
         image: "i",
         uid: 600_000,
         socket_dir: Path::new("/s"),
         mounts_dir: Path::new("/m"),
         builder: None,
+        address: None,
     };
     let host = profile.container(&plan).host_config.expect("always there");
     assert_eq!(host.security_opt, Some(vec!["no-new-privileges".to_string()]));
@@ -101,6 +106,30 @@ fn the_operator_alone_chooses_the_runtime() {
     let mut body = plan("image");
     body.host_config.as_mut().expect("always there").runtime = Some("runsc".into());
     assert_eq!(of(&profile, "image"), body);
+}
+
+#[test]
+fn what_the_agent_plugs_in_starts_without_a_network_and_knows_its_own_address() {
+    let profile = Profile::new(&settings(), &facts("20.10.24", false), 65_536);
+    let of = |address| {
+        let plan = Plan {
+            name: "w",
+            host_name: "self",
+            image: "i",
+            uid: 600_000,
+            socket_dir: Path::new("/s"),
+            mounts_dir: Path::new("/m"),
+            builder: None,
+            address,
+        };
+        profile.container(&plan).host_config.expect("always there")
+    };
+    let (plugged, engine) = (of(Some(Ipv4Addr::new(10, 0, 0, 9))), of(None));
+    assert_eq!(plugged.network_mode.as_deref(), Some("none"));
+    assert_eq!(plugged.extra_hosts, Some(vec!["self:10.0.0.9".to_string()]));
+    let back =
+        HostConfig { network_mode: engine.network_mode.clone(), extra_hosts: None, ..plugged };
+    assert_eq!(back, engine);
 }
 
 #[test]

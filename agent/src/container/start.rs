@@ -9,12 +9,13 @@ use muster_wire::message::Mode;
 
 use super::Site;
 use super::cgroup::{CgroupError, WorkerCgroup};
+use super::network::{Address, NetworkError};
+use super::process::Process;
 use super::profile::{Builder, Plan};
 use super::socket::{self, SocketFolder};
 use super::worker::{Container, Remains, Worker};
 use crate::engine::EngineError;
 use crate::runner::{Runner, RunnerError};
-use crate::settings::Network;
 
 /// From started to connected: pid 1 is a small static program.
 const CONNECT: Duration = Duration::from_secs(30);
@@ -34,6 +35,9 @@ pub enum StartError {
     /// The folder of its mounts could not be made.
     #[error("the folder that a new container shares with this host could not be made")]
     Mounts(#[source] std::io::Error),
+    /// It could not be plugged into its network.
+    #[error("a new container could not be given its network")]
+    Network(#[source] NetworkError),
     /// The engine would not make or start it.
     #[error("a new container could not be started")]
     Engine(#[source] EngineError),
@@ -67,7 +71,9 @@ pub async fn start(
     let mounts = site.mounts.folder(name.short()).map_err(StartError::Mounts)?;
     let mounts_dir = mounts.path().to_owned();
     let mounts = Arc::new(Mutex::new(mounts));
-    let remains = Remains { site: site.clone(), folder, mounts, name };
+    let on_bridge = site.profile.is_on_bridge(builder);
+    let address = on_bridge.then(|| site.wall.address()).flatten();
+    let remains = Remains { site: site.clone(), folder, mounts, address, name };
     match build(&remains, &mounts_dir, listener, image, mode, builder).await {
         Ok((runner, process, cgroup)) => {
             Ok(Worker { runner, container: Container::new(process, cgroup, remains) })
@@ -86,25 +92,27 @@ async fn build(
     image: &str,
     mode: Mode,
     builder: Option<Builder<'_>>,
-) -> Result<(Runner, super::process::Process, WorkerCgroup), StartError> {
+) -> Result<(Runner, Process, WorkerCgroup), StartError> {
     let (site, full, uid) = (&remains.site, remains.name.full(), remains.name.uid());
     let socket_dir = remains.folder.path();
-    let plan = Plan { name: &full, image, uid, socket_dir, mounts_dir, builder };
+    let host_name = &remains.name.host_name();
+    let address = remains.address.as_ref().map(Address::ip);
+    let plan =
+        Plan { name: &full, host_name, image, uid, socket_dir, mounts_dir, builder, address };
     let body = site.profile.container(&plan);
     let id = site.engine.create(&full, body).await.map_err(StartError::Engine)?;
     // Pid 1 runs some time before the engine says so: the runner's interpreter starts meanwhile.
-    let started = start_container(site, &full);
+    let by_engine = site.profile.is_on_bridge(builder) && address.is_none();
+    let started = start_container(site, &full, by_engine);
     let connected = connect(remains, listener, &id, mode);
     tokio::try_join!(started, connected).map(|((), worker)| worker)
 }
 
-async fn start_container(site: &Site, full: &str) -> Result<(), StartError> {
+async fn start_container(site: &Site, full: &str, on_bridge: bool) -> Result<(), StartError> {
     match site.engine.start(full).await {
         Ok(()) => Ok(()),
         // Another agent of this machine was the last on the network a moment ago.
-        Err(_)
-            if site.network == Network::Internet && site.wall.keep(&site.engine).await.is_ok() =>
-        {
+        Err(_) if on_bridge && site.wall.keep(&site.engine).await.is_ok() => {
             site.engine.start(full).await.map_err(StartError::Engine)
         }
         Err(error) => Err(StartError::Engine(error)),
@@ -117,7 +125,7 @@ async fn connect(
     listener: tokio::net::UnixListener,
     id: &str,
     mode: Mode,
-) -> Result<(Runner, super::process::Process, WorkerCgroup), StartError> {
+) -> Result<(Runner, Process, WorkerCgroup), StartError> {
     let (site, full, uid) = (&remains.site, remains.name.full(), remains.name.uid());
     let silent = |why: String| StartError::Silent { why };
     let (control, process) = tokio::select! {
@@ -132,6 +140,12 @@ async fn connect(
         }
     };
     let cgroup = WorkerCgroup::of(process.pid()).map_err(StartError::Cgroup)?;
-    let runner = Runner::start(control, mode, uid).await.map_err(StartError::Runner)?;
+    // Nothing of a user runs before the claim: the network may come while the interpreter starts.
+    let plugged = async {
+        let Some(address) = &remains.address else { return Ok(()) };
+        site.wall.plug(&site.engine, &process, address).await.map_err(StartError::Network)
+    };
+    let runner = async { Runner::start(control, mode, uid).await.map_err(StartError::Runner) };
+    let ((), runner) = tokio::try_join!(plugged, runner)?;
     Ok((runner, process, cgroup))
 }

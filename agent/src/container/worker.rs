@@ -13,6 +13,7 @@ use super::error::ClaimError;
 use super::holders::Shim;
 use super::mounts::{MountFolder, Source};
 use super::names::Name;
+use super::network::Address;
 use super::process::Process;
 use super::rooms::RoomGuard;
 use super::socket::SocketFolder;
@@ -50,6 +51,8 @@ pub struct Remains {
     pub folder: SocketFolder,
     /// Unmounted when the container is gone.
     pub mounts: Arc<Mutex<MountFolder>>,
+    /// Its place on the bridge, where the agent has plugged it in.
+    pub address: Option<Address>,
     /// Freed last.
     pub name: Name,
 }
@@ -191,6 +194,9 @@ impl Remains {
         let _permit = site.removals.acquire().await;
         if let Err(error) = site.engine.remove(&self.name.full()).await {
             tracing::warn!(worker = self.name.full(), error = %error, "container not removed yet");
+        }
+        if let Some(address) = &self.address {
+            site.wall.unplug(address).await;
         }
     }
 }

@@ -40,11 +40,13 @@ fn reaches_only_the_image(spec: &CallSpec) {
 fn described(image: &str) -> ContainerCreateBody {
     PROFILE.container(&Plan {
         name: "worker",
+        host_name: "worker",
         image,
         uid: 600_000,
         socket_dir: Path::new("/run/socket"),
         mounts_dir: Path::new("/run/mounts"),
         builder: None,
+        address: None,
     })
 }
 
@@ -65,6 +67,7 @@ fn profile() -> Profile {
         systemd_cgroups: false,
         swap_limit: true,
         runtimes: vec!["runc".into()],
+        default_runtime: "runc".into(),
     };
     Profile::new(&settings, &facts, 65_536)
 }
