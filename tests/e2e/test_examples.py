@@ -1,13 +1,10 @@
 """Each example does its work as a user runs it, on small settings.
 
-Those that need packages get them from wheels made of what is installed here, so no index is asked. `make setup`
-installs numpy and pyarrow; scikit-learn and Pillow come with `make examples`, and until then the two examples that
-need them are skipped, which the report of the run says.
+Those that need packages get them from wheels made of what is installed here, so no index is asked.
 """
 
 import re
 import sys
-from importlib.util import find_spec
 
 import pytest
 from harness import Script, wheels
@@ -80,8 +77,6 @@ def test_an_example_of_the_standard_library_does_its_work(service, tmp_path, nam
 @pytest.mark.parametrize("name", WITH_PACKAGES)
 def test_an_example_that_needs_packages_does_its_work(installing, tmp_path, name):
     module, expected = WITH_PACKAGES[name]
-    if find_spec(module) is None:
-        pytest.skip(f"{module} is not installed here; `make examples` installs it")
     service, local = installing
     wheels.repack(module, local)
     run(service, name, tmp_path, expected)
