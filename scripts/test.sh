@@ -38,11 +38,13 @@ rust_tests() {
         triple=$(rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)
         export "CARGO_TARGET_${triple}_RUNNER=sudo --preserve-env"
     fi
-    # In release, so that dependencies are built once for the tests and the daemons.
+    # Without optimisation: the many test programs, and the libraries as these want them, take longer to compile than
+    # to run.
+    local chosen=(--workspace --locked --no-fail-fast)
     if cargo nextest --version >/dev/null 2>&1; then
-        suite rust limited cargo nextest run --workspace --release --locked --no-fail-fast
+        suite rust limited cargo nextest run "${chosen[@]}"
     else
-        suite rust limited cargo test --workspace --release --locked --no-fail-fast
+        suite rust limited cargo test "${chosen[@]}"
     fi
 }
 
