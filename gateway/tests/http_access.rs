@@ -30,7 +30,7 @@ fn requests() -> impl Iterator<Item = (&'static str, &'static str, Option<Access
 /// A path with something in the place of each parameter.
 fn target(path: &str) -> String {
     let path = path.replace("{id}", "none").replace("{host}", "none").replace("{name}", "NONE");
-    path.replace("{sha256}", &"0".repeat(64))
+    path.replace("{sha256}", &"0".repeat(64)).replace("{key}", &"0".repeat(32))
 }
 
 /// What the answer says, if it has a body.

@@ -221,3 +221,33 @@ def test_no_credential_of_the_index_reaches_a_container_of_a_call(own_service, i
     )
     assert secret not in inspected.stdout
     assert secret not in agent.log.read_text()
+
+
+def test_what_one_host_has_built_the_next_one_gets(own_service, index):
+    service = own_service()
+    more = ["--ram", "1GiB", "--warm", "0", "--uv", wheels.uv(), "--package-index", "none"]
+    # The place of the wheels is part of what an environment is.
+    more += ["--package-folder", index, "--package-network", "none"]
+    first = service.add_agent("--cpus", "0", *more)
+
+    def log_of(agent):
+        return agent.log.read_text()
+
+    def f(x):
+        from e2e_words import WORD
+
+        return f"{WORD} {x}"
+
+    assert small_map(f, [1], packages=["e2e-words==1.5"]) == ["hello 1"]
+    until("it has been given to the gateway", lambda: "environment shared" in log_of(first), 30)
+    first.wait_idle()
+    first.terminate()
+    first.wait_stopped()
+    second = service.add_agent("--cpus", "1", *more)
+    assert small_map(f, [2], packages=["e2e-words==1.5"]) == ["hello 2"]
+    assert log_of(second).count("environment fetched") == 1
+    assert "environment built" not in log_of(second)
+    site = second.folder / f"{second.name}-cache" / "packages"
+    (built,) = [path for path in site.iterdir() if path.name != "building"]
+    assert (built / "e2e_words.py").is_file()
+    assert list((site / "building").iterdir()) == []

@@ -180,7 +180,7 @@ impl Data {
 
     /// How large a blob is, if the call may read it.
     pub async fn may(&self, call: &str, id: &str) -> Result<BlobRef, DataError> {
-        let request = request(Method::HEAD, call, id);
+        let request = request(Method::HEAD, Some(call), id);
         let answer = self.shared.client.ask(request).await.map_err(|error| of_client(id, error))?;
         let length = answer.headers().get(http::header::CONTENT_LENGTH);
         let size = length.and_then(|length| length.to_str().ok()?.parse().ok());
@@ -207,9 +207,20 @@ impl Data {
             // Its name is free again even where the file stays: it is written anew.
             let _ = std::fs::remove_file(self.shared.folder.join(id));
         }
-        let transfer = Transfer::new(&self.shared.client, &self.shared.folder, call, blob);
+        let transfer = Transfer::new(&self.shared.client, &self.shared.folder, Some(call), blob);
         self.shared.tasks.spawn(self.clone().fetch(transfer, blob.clone(), sender));
         Ok(Found::Coming { progress, mine: true })
+    }
+
+    /// A blob that hosts made for each other, fetched into a folder of the caller's; says meanwhile how far that is.
+    pub async fn of_hosts(
+        &self,
+        folder: &Path,
+        blob: &BlobRef,
+        say: impl Fn(String),
+    ) -> Result<PathBuf, DataError> {
+        let transfer = Transfer::new(&self.shared.client, folder, None, blob);
+        transfer.run(|count| say(told(blob, count))).await
     }
 
     async fn fetch(self, transfer: Transfer, blob: BlobRef, progress: watch::Sender<Progress>) {
@@ -267,13 +278,13 @@ pub fn mount_name(id: &str) -> String {
     format!("data-{id}")
 }
 
-/// The request for a blob of a call.
-fn request(method: Method, call: &str, id: &str) -> Request<Empty<bytes::Bytes>> {
+/// The request for a blob of a call; without one, for a blob of the hosts'.
+fn request(method: Method, call: Option<&str>, id: &str) -> Request<Empty<bytes::Bytes>> {
     let mut request = Request::new(Empty::new());
     *request.method_mut() = method;
     // Ids are checked where they come in; one that is no path asks for nothing.
     *request.uri_mut() = format!("/v1/blobs/{id}").parse().unwrap_or_default();
-    if let Ok(call) = HeaderValue::from_str(call) {
+    if let Some(Ok(call)) = call.map(HeaderValue::from_str) {
         request.headers_mut().insert("muster-call", call);
     }
     request

@@ -29,7 +29,7 @@ const SILENCE: Duration = Duration::from_secs(30);
 pub struct Transfer {
     client: Client,
     folder: PathBuf,
-    call: String,
+    call: Option<String>,
     blob: BlobRef,
 }
 
@@ -41,9 +41,9 @@ enum Broken {
 }
 
 impl Transfer {
-    pub fn new(client: &Client, folder: &Path, call: &str, blob: &BlobRef) -> Transfer {
+    pub fn new(client: &Client, folder: &Path, call: Option<&str>, blob: &BlobRef) -> Transfer {
         let (client, folder) = (client.clone(), folder.to_owned());
-        Transfer { client, folder, call: call.to_owned(), blob: blob.clone() }
+        Transfer { client, folder, call: call.map(str::to_owned), blob: blob.clone() }
     }
 
     /// The whole of it; where it is. What an earlier agent left under its name is looked through, and brought anew if a bit of it has changed.
@@ -91,7 +91,7 @@ impl Transfer {
         have: &mut u64,
         progress: &impl Fn(u64),
     ) -> Result<(), Broken> {
-        let mut request = request(Method::GET, &self.call, &self.blob.id);
+        let mut request = request(Method::GET, self.call.as_deref(), &self.blob.id);
         if *have > 0 {
             let range = HeaderValue::try_from(format!("bytes={have}-"));
             request.headers_mut().extend(range.ok().map(|range| (header::RANGE, range)));

@@ -19,11 +19,14 @@
 //! [`build`] runs commands in a container of the call's own image, made for that with the calls' hardening, with one folder that it
 //! can write. An [`Environment`] is an `Arc`: while anybody else holds it, it is in use and stays.
 //!
+//! What one host has built the others of the fleet need not build: [`share`] packs it and puts it at the gateway, under its key,
+//! and asks there before anything is built; hosts of a fleet believe each other in this.
+//!
 //! Only wheels are installed: nothing of a package runs before it runs in a call's container, so nothing sees the index's
 //! credentials but the installer. What has no wheel is refused, and says so.
 //!
 //! When parts fail: the installer fails: every claim that waits gets its words, the folder is removed, the next call tries
-//! again. The claims go away: the build goes on, and the next call finds it. The agent is killed: the folder of a build is
+//! again. The gateway has no environment, or no whole one: it is built here; it takes none: nobody else gets it. The claims go away: the build goes on, and the next call finds it. The agent is killed: the folder of a build is
 //! swept at the next start; what was renamed into the cache was complete. The disk is full: the build fails; the cache gives
 //! up what is oldest and not in use before it takes more than its bound.
 //!
@@ -35,6 +38,7 @@ mod error;
 mod plan;
 mod said;
 mod settings;
+mod share;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -201,7 +205,7 @@ impl Environments {
         if let Some(found) = inner.cache.get(&plan.key) {
             return Ok(found);
         }
-        let say = |what: String| {
+        let say = &|what: String| {
             let what = format!("environment {}: {what}", plan.short());
             progress.send_replace(Progress::Doing(what));
         };
@@ -211,16 +215,55 @@ impl Environments {
         if let Some(found) = inner.cache.get(&plan.key) {
             return Ok(found);
         }
-        let uv = inner.settings.uv.as_deref().ok_or(EnvironmentError::NoInstaller)?;
+        let data = inner.containers.data();
         let begun = tokio::time::Instant::now();
         let folder = inner.cache.begin().map_err(EnvironmentError::storage)?;
+        let key = plan.short();
+        match share::find(data, &plan.key, &folder, inner.settings.cache_bytes, say).await {
+            Ok(Some(fetched)) => {
+                let made = inner.cache.publish(&plan.key, folder, fetched).await?;
+                tracing::info!(environment = key, took = ?begun.elapsed(), "environment fetched");
+                return Ok(made);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(environment = key, error, "environment not fetched");
+            }
+        }
+        let uv = inner.settings.uv.as_deref().ok_or(EnvironmentError::NoInstaller)?;
         let built =
             build::install(&inner.containers, &inner.settings, uv, image, plan, &folder, say);
         let built = built.await?;
         let made = inner.cache.publish(&plan.key, folder, built).await?;
-        let (key, took) = (plan.short(), begun.elapsed());
-        tracing::info!(environment = key, ?took, "environment built");
+        tracing::info!(environment = key, took = ?begun.elapsed(), "environment built");
+        self.share(plan, made.clone());
         Ok(made)
+    }
+
+    /// Puts what was built at the gateway, while calls use it already.
+    fn share(&self, plan: &Plan, made: Arc<Environment>) {
+        let (this, key) = (self.clone(), plan.key.clone());
+        self.inner.tasks.spawn(async move {
+            let inner = &*this.inner;
+            let stop = inner.tasks.token();
+            let shared = async {
+                let folder = inner.cache.begin().map_err(share::ShareError::Disk)?;
+                share::give(inner.containers.data().client(), &key, made, &folder).await
+            };
+            let shared = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                shared = shared => shared,
+            };
+            match shared {
+                Ok(()) => tracing::info!(environment = key, "environment shared"),
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(environment = key, error, "environment not shared");
+                }
+            }
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {

@@ -16,7 +16,7 @@
 //!
 //! **Parts.** [`index`] decides, purely, what there is, what fits, and what goes. `parts` keeps bytes through `object_store`: a blob is a row of objects of at most
 //! [`PART`] bytes, named by their offset, and an empty one that says it is whole, whose time is that of its last use. So an upload goes on
-//! where it broke off, in any store that has objects, and nothing is copied at its end. `upload` and `download` move bytes, a part at a time, and hash all of them.
+//! where it broke off, in any store that has objects, and nothing is copied at its end. `environments` knows which of the hosts' blobs has which environment. `upload` and `download` move bytes, a part at a time, and hash all of them.
 //!
 //! **Who owns what.** [`Blobs`] owns the index, behind a lock that is never held across an await. One upload of a blob runs at a time. A [`Pin`] keeps blobs as long as a call lives.
 //!
@@ -26,6 +26,7 @@
 //! **Not here.** What is in a blob; HTTP; the spill of calls (`store`), which dies with its gateway.
 
 mod download;
+mod environments;
 pub mod index;
 mod parts;
 mod upload;
@@ -37,11 +38,13 @@ use std::time::Duration;
 use muster_wire::message::BlobRef;
 use tokio::time::Instant;
 
+use self::environments::Environments;
 use self::index::Index;
 use self::parts::Parts;
 use crate::tasks::Tasks;
 
 pub use self::download::Download;
+pub use self::environments::EnvironmentKey;
 pub use self::index::{BlobId, Key, Look};
 pub use self::upload::Upload;
 
@@ -124,6 +127,7 @@ pub struct Blobs {
 struct Shared {
     parts: Parts,
     index: Mutex<Index>,
+    environments: Mutex<Environments>,
     tasks: Tasks,
 }
 
@@ -162,7 +166,12 @@ impl Blobs {
             );
         }
         let blobs = Blobs {
-            shared: Arc::new(Shared { parts, index: Mutex::new(index), tasks: tasks.clone() }),
+            shared: Arc::new(Shared {
+                parts,
+                index: Mutex::new(index),
+                environments: Mutex::default(),
+                tasks: tasks.clone(),
+            }),
         };
         tasks.spawn_critical("blobs", blobs.clone().expire());
         Ok(blobs)
@@ -218,6 +227,31 @@ impl Blobs {
         let refs = refs.collect();
         drop(index);
         Ok((refs, pin))
+    }
+
+    /// The blob that hosts put an environment into, if it is there.
+    pub fn environment(&self, key: &EnvironmentKey) -> Option<BlobRef> {
+        let id = self.environments().find(key, |id| self.built(id).is_some())?;
+        let size = self.built(&id)?;
+        Some(BlobRef { id: id.to_string(), size })
+    }
+
+    /// Says which blob of the hosts' an environment is in.
+    pub fn name_environment(&self, key: EnvironmentKey, blob: BlobId) {
+        self.environments().name(key, blob, |id| self.built(id).is_some());
+    }
+
+    /// How large a blob of the hosts' is that is whole.
+    fn built(&self, id: &BlobId) -> Option<u64> {
+        match self.lock().look(&Key { owner: HOSTS.to_owned(), id: id.clone() }) {
+            Look::Whole { size } => Some(size),
+            Look::Partial { .. } => None,
+        }
+    }
+
+    /// Taken before the index, never while that is held.
+    fn environments(&self) -> MutexGuard<'_, Environments> {
+        self.shared.environments.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Removes a blob, or what there is of it; an error while somebody uses it.

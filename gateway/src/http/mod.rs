@@ -9,7 +9,7 @@
 //! - [`create`], [`inputs`], [`feed`]: bodies become calls. [`call_request`] over [`fields`], [`json_inputs`], [`packages`] and [`query`]
 //!   read what users write; they are pure. [`request_body`] reads bodies with limits.
 //! - [`events`]: a call's log becomes a stream, in the form [`accept`] chose, by [`render_json`] or [`render_frames`].
-//! - [`blobs`]: bytes of shared data in and out. [`run`] over [`run_output`]: the one-liner. [`records`], [`hosts`], [`join`], [`tokens`], [`secrets`], [`health`]: the small answers, and the agents' door.
+//! - [`blobs`]: bytes of shared data in and out; [`environments`]: which of them hosts share packages in. [`run`] over [`run_output`]: the one-liner. [`records`], [`hosts`], [`join`], [`tokens`], [`secrets`], [`health`]: the small answers, and the agents' door.
 //! - [`record`]: what of it goes to the audit log.
 //! - [`nested`]: whom a function in a container asks for.
 //! - [`problem`]: every error becomes its status here and nowhere else.
@@ -29,6 +29,7 @@ mod accept;
 mod blobs;
 pub mod call_request;
 mod create;
+mod environments;
 mod events;
 mod feed;
 mod fields;
@@ -236,6 +237,8 @@ async fn act(
         Action::SetSecret => secrets::set(front, &who, id, request).await,
         Action::ListSecrets => secrets::list(front, &who, &request),
         Action::DeleteSecret => secrets::delete(front, &who, id).await,
+        Action::PutEnvironment => environments::put(front, id, request).await,
+        Action::ReadEnvironment => environments::read(front, id),
         Action::ListHosts => hosts::list(front, &request),
         Action::DrainHost => hosts::drain(front, id, Drain::Begin, request).await,
         Action::UndrainHost => hosts::drain(front, id, Drain::Undo, request).await,

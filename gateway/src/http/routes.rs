@@ -39,6 +39,8 @@ pub enum Action {
     SetSecret,
     ListSecrets,
     DeleteSecret,
+    PutEnvironment,
+    ReadEnvironment,
     ListHosts,
     DrainHost,
     UndrainHost,
@@ -87,6 +89,7 @@ const JOIN: Access = Access::Scope(Scope::Join);
 const HOST: Access = Access::Scope(Scope::Host);
 const PUT_BLOB: Access = Access::ScopeOrHost(Scope::Submit);
 const GET_BLOB: Access = Access::ScopeOrHost(Scope::Read);
+const BUILDS: Access = Access::ScopeOrHost(Scope::Host);
 
 /// Every route there is.
 #[rustfmt::skip] // A table is read by its columns.
@@ -105,6 +108,8 @@ pub static ROUTES: &[Route] = &[
     route(Method::PUT,    "/v1/secrets/{name}",      SUBMIT,        Action::SetSecret),
     route(Method::GET,    "/v1/secrets",             READ,          Action::ListSecrets),
     route(Method::DELETE, "/v1/secrets/{name}",      SUBMIT,        Action::DeleteSecret),
+    route(Method::PUT,    "/v1/environments/{key}",  BUILDS,        Action::PutEnvironment),
+    route(Method::GET,    "/v1/environments/{key}",  BUILDS,        Action::ReadEnvironment),
     route(Method::GET,    "/v1/hosts",               READ,          Action::ListHosts),
     route(Method::POST,   "/v1/hosts/{host}/drain",  ADMIN,         Action::DrainHost),
     route(Method::DELETE, "/v1/hosts/{host}/drain",  ADMIN,         Action::UndrainHost),
