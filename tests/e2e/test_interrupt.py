@@ -14,9 +14,8 @@ def _newest(service):
 
 
 def _containers(running):
-    """The containers the function says it runs in: a container's host name is the beginning of its
-    id."""
-    return re.findall(r"running in (\w+)\.", running.stdout.decode())
+    """The containers the function says it runs in: a container's host name is its own name."""
+    return re.findall(r"running in (\S+)\.", running.stdout.decode())
 
 
 ENDLESS = """
