@@ -29,6 +29,8 @@ class IndexVariable:
 
     def __init__(self, words: Any, text: Optional[memoryview]) -> None:
         self.text = text
+        self.last_digit = 0
+        """The position in `text` of the last digit of what was set."""
         self._words = words
         variables = _Variables(os.environ._data)  # type: ignore[attr-defined]
         variables[_KEY] = b""
@@ -39,14 +41,14 @@ class IndexVariable:
         os.register_at_fork(before=self._note, after_in_child=self._freeze)
         self._variables = variables
 
-    def set(self, index: int) -> int:
-        """Writes all of it where C looks; returns the position in `text` of the last digit."""
+    def set(self, index: int) -> None:
+        """Writes all of it where C looks."""
         digits = b"%d" % index
         if self.text is None:
             os.putenv(NAME, digits.decode())
         else:
             self.text[:] = digits.ljust(len(self.text), b"\0")
-        return len(digits) - 1
+        self.last_digit = len(digits) - 1
 
     def _read(self) -> bytes:
         return b"%d" % self._words[INDEX]

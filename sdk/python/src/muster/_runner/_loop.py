@@ -6,15 +6,16 @@ import json
 import os
 import sys
 import time
-from typing import Any, Dict, List, Tuple, Union
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 from .. import _numbers, _wire
 from . import _describe, _pickles
 from ._batch import Batch
 from ._channel import INDEX, PENDING, PENDING_LEN, READ_SEQ, Channel
-from ._index import ZERO, IndexVariable, digits
+from ._index import ZERO, IndexVariable
 from ._load import Call, apply_environment
 from ._results import NO_COLUMN, SEND_AFTER, Results, number_item
+from ._sprint import Sprint
 from ._streams import Boundary, CLibrary, Streams
 from ._watch import CALM
 
@@ -66,13 +67,13 @@ class _Runner:
         begin = self.streams.boundary()
         self.channel.set_running(first, begin.out_total, begin.err_total, 1)
         os.environ["MUSTER_ATTEMPT"] = str(attempt)
-        last_digit = self.index.set(first)
+        self.index.set(first)
         if self._call is None:
             self._call = self._load()
         if isinstance(self._call, bytes):
             self._refuse(first, count, self._call)
         else:
-            self._run(self._call, Batch(body, self._call.is_pickle), begin, last_digit)
+            self._run(self._call, Batch(body, self._call.is_pickle), begin)
         self.library.flush()
         end = self.streams.boundary()
         self.channel.set_running(first + count, end.out_total, end.err_total, 0)
@@ -103,9 +104,10 @@ class _Runner:
             self.library.flush()
             os._exit(code)
 
-    def _run(self, call: Call, inputs: Batch, begin: Boundary, last_digit: int) -> None:
+    def _run(self, call: Call, inputs: Batch, begin: Boundary) -> None:
         channel, streams, forked = self.channel, self.streams, self._forked
-        words, text = channel.words, self.index.text
+        words, variable = channel.words, self.index
+        text: Any = variable.text
         watch, monotonic = streams.watch, time.monotonic
         ask, rang = watch.ask, watch.rang
         out, err = streams.out, streams.err
@@ -124,41 +126,65 @@ class _Runner:
         seen, out_end, err_end = begin
         results = Results(channel)
         at, column, slot = results.at, NO_COLUMN, 0
+        sprint: Optional[Sprint] = None
+        if numbers is not None and flush_c is None and text is not None:
+            sprint = Sprint(function, numbers, words, variable, streams, forked)
         value: Any = None
         item: Any = None
         kind: Any = None
+        error: Optional[BaseException] = None
         moved = False
-        for position, digit in zip(range(inputs.count), digits(first)):
-            index = first + position
-            if moved:
-                channel.set_running(index, out_end, err_end, 1)
-                moved = False
-            else:
-                words[INDEX] = index
-            if digit == ZERO or text is None:
-                last_digit = self.index.set(index)
-            else:
-                text[last_digit] = digit
+        position, count = 0, inputs.count
+        while position < count:
             status = 0
-            try:
-                if numbers is not None:
-                    value = function(numbers[position])
+            if sprint is not None and listening and slot < len(column):
+                stored = sprint.run(position, first + position, column, slot, at)
+                position += stored
+                slot += 2 * stored
+                results.at = at = at + _numbers.SIZE * stored
+                if not sprint.has_run:
+                    if monotonic() - results.sent > SEND_AFTER:
+                        results.send()
+                        at, column, slot = results.at, NO_COLUMN, 0
+                    continue
+                index = first + position
+                value, error = sprint.end()
+            else:
+                index = first + position
+                if moved:
+                    channel.set_running(index, out_end, err_end, 1)
+                    moved = False
                 else:
-                    value = function(loads(view[ends[position] : ends[position + 1]]))
-                kind = type(value)
-                if kind is an_int:
-                    item = None
-                elif kind is a_float:
-                    item = _numbers.item(value)
+                    words[INDEX] = index
+                digit = index % 10
+                if digit and text is not None:
+                    text[variable.last_digit] = ZERO + digit
                 else:
-                    item = dumps(value, 5)
-            except BaseException as error:
-                if forked:
-                    self._end_if_forked(_print_and_code(error))
+                    variable.set(index)
+                try:
+                    if numbers is not None:
+                        value = function(numbers[position])
+                    else:
+                        value = function(loads(view[ends[position] : ends[position + 1]]))
+                except BaseException as raised:
+                    error = raised
+            if error is None:
+                try:
+                    kind = type(value)
+                    if kind is an_int:
+                        item = None
+                    elif kind is a_float:
+                        item = _numbers.item(value)
+                    else:
+                        item = dumps(value, 5)
+                except BaseException as raised:
+                    error = raised
+            if forked:
+                self._end_if_forked(0 if error is None else _print_and_code(error))
+            if error is not None:
                 kind = None
                 status, item = self._failed(call, value, error)
-            if forked:
-                self._end_if_forked(0)
+                error = None
             try:
                 flush_out()
                 flush_err()
@@ -196,12 +222,13 @@ class _Runner:
                 results.add(index, out_end, err_end, status, item)
                 column, slot = NO_COLUMN, 0
                 if kind is an_int:
-                    column = results.column(inputs.count - position - 1)
+                    column = results.column(count - position - 1)
                 at = results.at
             if monotonic() - results.sent > SEND_AFTER:
                 results.send()
                 at, column, slot = results.at, NO_COLUMN, 0
             value = item = None
+            position += 1
         results.send()
 
     def _failed(self, call: Call, value: Any, error: BaseException) -> Tuple[int, bytes]:
