@@ -4,7 +4,7 @@ use muster_wire::message::{CallKind, CallSpec, Mode};
 use tokio::sync::watch;
 
 use crate::call::Workers;
-use crate::container::{ClaimError, Container, Containers, Limits, say};
+use crate::container::{ClaimError, Container, Containers, Limits, Wanted, say};
 use crate::data::mount_name;
 use crate::environments::Environments;
 use crate::runner::Runner;
@@ -52,7 +52,9 @@ impl Workers for Host {
             let kept = containers.data().get(&spec.call, blob, how_far).await?;
             data.push((mount_name(&blob.id), kept));
         }
-        let claim = containers.claim(&spec.call, &spec.image, mode, python, limits, waiting);
+        let runtime = spec.runtime.as_deref();
+        let wanted = Wanted { image: &spec.image, mode, python, runtime };
+        let claim = containers.claim(&spec.call, wanted, limits, waiting);
         let mut worker = claim.await?;
         if let Some(packages) = packages {
             worker.container.mount(PACKAGES, packages)?;

@@ -89,6 +89,9 @@ pub struct Flags {
     /// How the engine starts containers, like runsc for gVisor; it must know it [default: the engine's own, runc]
     #[arg(long, env = "MUSTER_AGENT_RUNTIME")]
     pub runtime: Option<String>,
+    /// Other runtimes of the engine that calls may ask for, like runsc; several separated by commas
+    #[arg(long, env = "MUSTER_AGENT_ALLOW_RUNTIME", value_delimiter = ',')]
+    pub allow_runtime: Vec<String>,
     /// Size of /tmp in a container; what is written there counts as its memory
     #[arg(long, env = "MUSTER_AGENT_SCRATCH", default_value = "1GiB")]
     pub scratch: String,
@@ -134,6 +137,8 @@ pub struct Settings {
     pub network: Network,
     /// How the engine starts containers, if not as it does by itself.
     pub runtime: Option<String>,
+    /// Other runtimes that calls may ask for.
+    pub allow_runtime: Vec<String>,
     /// Size of `/tmp` in a container, in bytes.
     pub scratch_bytes: u64,
     /// How long running calls may go on once a stop was asked for.
@@ -265,6 +270,7 @@ impl Settings {
             pull: flags.pull,
             network: flags.network,
             runtime: flags.runtime.clone(),
+            allow_runtime: flags.allow_runtime.clone(),
             scratch_bytes,
             grace,
         };
@@ -295,6 +301,7 @@ impl Settings {
         line("pull", format!("{:?}", self.pull).to_lowercase());
         line("network", format!("{:?}", self.network).to_lowercase());
         line("runtime", self.runtime.clone().unwrap_or_else(|| "(default)".into()));
+        line("allow-runtime", self.allow_runtime.join(","));
         line("scratch", format!("{} bytes", self.scratch_bytes));
         line("grace", format!("{:?}", self.grace));
         self.packages.describe().into_iter().for_each(|(name, value)| line(name, value));
@@ -451,6 +458,7 @@ pub(crate) fn for_tests(cores: usize) -> Settings {
         pull: Pull::Never,
         network: Network::Internet,
         runtime: None,
+        allow_runtime: Vec::new(),
         scratch_bytes: GIB,
         grace: Duration::ZERO,
         packages: crate::environments::PackageSettings {

@@ -46,6 +46,7 @@ impl Board {
             draining: false,
             pull,
             images: Vec::new(),
+            runtimes: Vec::new(),
         };
         Board { status: watch::Sender::new(status) }
     }
@@ -88,6 +89,11 @@ impl Board {
     /// Which images are there.
     pub fn images(&self, images: Vec<Image>) {
         self.change(|status| status.images = images);
+    }
+
+    /// Which runtimes calls may ask for, the default first.
+    pub fn runtimes(&self, runtimes: Vec<String>) {
+        self.change(|status| status.runtimes = runtimes);
     }
 
     /// Nothing new is taken from now on.

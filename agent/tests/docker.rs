@@ -8,9 +8,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{GIB, Host, IMAGE, MIB, SOON, docker, python, text};
-use muster_agent::container::{ClaimError, Worker};
-use muster_wire::message::Mode;
+use common::{GIB, Host, IMAGE, MIB, SOON, command_of, docker, python, python_of, text};
+use muster_agent::container::{ClaimError, Wanted, Worker};
 
 const LIMITS: &str = r#"
 import os
@@ -238,7 +237,7 @@ async fn too_much_memory_kills_inside_and_is_counted() {
 #[tokio::test]
 async fn commands_run_where_functions_would_not_fit() {
     let host = Host::open(|_| {}).await;
-    let worker = host.claim_of(IMAGE, Mode::Command, 1.0, 64 * MIB).await.expect("a worker");
+    let worker = host.claim_of(command_of(IMAGE), 1.0, 64 * MIB).await.expect("a worker");
     assert!(worker.runner.python().is_none());
     drop(worker);
     host.close().await;
@@ -250,18 +249,14 @@ async fn a_claim_that_cannot_be_served_says_why() {
     let cores = host.settings.cpus.len() as f64;
     let error = host.claim(cores + 1.0, GIB).await.expect_err("too many cores");
     assert!(matches!(error, ClaimError::TooLarge { .. }), "{error}");
-    let error = host.claim_of("nowhere/none:1", Mode::Command, 1.0, GIB).await.expect_err("none");
+    let absent = command_of("nowhere/none:1");
+    let error = host.claim_of(absent, 1.0, GIB).await.expect_err("none");
     assert_eq!(error.to_call_error().code, "no_such_image");
     assert!(error.to_call_error().action.contains(IMAGE));
-    let error = host.claim_of("--odd name", Mode::Command, 1.0, GIB).await.expect_err("none");
+    let error = host.claim_of(command_of("--odd name"), 1.0, GIB).await.expect_err("none");
     assert_eq!(error.to_call_error().code, "no_such_image");
-    let limits = muster_agent::container::Limits { cpu: 1.0, ram_bytes: GIB };
-    let waiting = tokio::sync::watch::Sender::new(None);
-    let error = host
-        .containers
-        .claim("call", IMAGE, Mode::Python, Some("3.9"), limits, waiting)
-        .await
-        .expect_err("another Python");
+    let older = Wanted { python: Some("3.9"), ..python_of(IMAGE) };
+    let error = host.claim_of(older, 1.0, GIB).await.expect_err("another Python");
     assert_eq!(error.to_call_error().code, "python_mismatch");
     assert!(error.to_string().contains("3.11") && error.to_string().contains("3.9"));
     host.close().await;
@@ -275,7 +270,7 @@ async fn a_claim_waits_for_room_and_a_dropped_one_gives_everything_back() {
     let mut why = waiting.subscribe();
     let limits = muster_agent::container::Limits { cpu: 1.0, ram_bytes: 64 * MIB };
     {
-        let claim = host.containers.claim("call", IMAGE, Mode::Python, None, limits, waiting);
+        let claim = host.containers.claim("call", python_of(IMAGE), limits, waiting);
         let mut claim = std::pin::pin!(claim);
         let said = async {
             let said = why.wait_for(|why| why.is_some()).await.expect("the claim goes on").clone();
@@ -323,6 +318,39 @@ async fn claims_that_found_a_warm_worker_are_counted() {
     drop(host.claim(0.5, 64 * MIB).await.expect("a worker"));
     let claims = status.borrow().clone();
     assert_eq!((claims.warm_claims, claims.cold_claims), (1, 1));
+    host.close().await;
+}
+
+#[tokio::test]
+async fn a_call_that_asks_for_a_runtime_gets_a_container_of_it_and_no_warm_one_of_another() {
+    // Every engine has it beside `runc`, under this name.
+    const OTHER: &str = "io.containerd.runc.v2";
+    let host = Host::open(|settings| {
+        settings.warm = 1;
+        settings.allow_runtime = vec![OTHER.into()];
+    })
+    .await;
+    assert!(host.board.watch().borrow().runtimes.contains(&OTHER.to_owned()));
+    host.containers.run();
+    let mut status = host.board.watch();
+    let images = status.borrow_and_update().images.iter().filter(|i| i.python.is_some()).count();
+    let warm = |status: &muster_wire::message::HostStatus| status.warm as usize >= images;
+    let filled = tokio::time::timeout(SOON, status.wait_for(warm)).await;
+    filled.expect("the pool is filled").expect("the board lives");
+    let asked = Wanted { runtime: Some(OTHER), ..python_of(IMAGE) };
+    let worker = host.claim_of(asked, 0.5, 128 * MIB).await.expect("a worker");
+    assert_eq!(status.borrow().cold_claims, 1, "a warm worker of another runtime was taken");
+    let format = "{{.HostConfig.Runtime}}";
+    let runtime = docker(&["inspect", "--format", format, worker.container.name()]);
+    assert_eq!(text(runtime), OTHER);
+    // It is plugged into its network like any other.
+    let plugged = python(&worker, "import os; print(os.listdir('/sys/class/net'))").await;
+    assert!(plugged.contains("eth0"), "{plugged}");
+    drop(worker);
+    let error = host.claim_of(Wanted { runtime: Some("kata"), ..asked }, 0.5, 128 * MIB).await;
+    let told = error.expect_err("not allowed").to_call_error();
+    assert_eq!(told.code, "no_such_runtime");
+    assert!(told.action.contains(OTHER), "{}", told.action);
     host.close().await;
 }
 

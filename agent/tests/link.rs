@@ -270,6 +270,7 @@ fn echo() -> CallSpec {
         kind: CallKind::Command,
         encoding: Encoding::Raw,
         image: IMAGE.into(),
+        runtime: None,
         python: None,
         cpu: 0.5,
         ram_bytes: 64 << 20,

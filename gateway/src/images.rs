@@ -91,6 +91,7 @@ mod tests {
                     python: Some((*python).to_owned()),
                 })
                 .collect(),
+            runtimes: Vec::new(),
         }
     }
 

@@ -390,6 +390,7 @@ async fn what_cannot_run_is_refused_before_it_is_made() {
         ("ram", json!(17), "does_not_fit"),
         ("image", json!("nothing:1"), "no_such_image"),
         ("python", json!("3.4"), "no_image_for_python"),
+        ("runtime", json!("runsc"), "no_such_runtime"),
     ] {
         let found = create(with(field, value)).await;
         assert_eq!((found.0, found.1.as_str()), (422, code), "{field}");

@@ -26,6 +26,14 @@ pub enum ClaimError {
         /// Why it could not be had.
         why: String,
     },
+    /// The operator does not let calls choose it.
+    #[error("containers of calls are not started with {runtime} on this host")]
+    NoSuchRuntime {
+        /// What was asked for.
+        runtime: String,
+        /// What calls may ask for.
+        there: Vec<String>,
+    },
     /// Functions need a Python in the image.
     #[error("image {image} has no Python that can run functions: {why}")]
     NoPython {
@@ -152,6 +160,13 @@ impl ClaimError {
                 "no_such_image",
                 format!(
                     "use one of the images there ({}), or build or pull it on the host",
+                    list(there)
+                ),
+            ),
+            ClaimError::NoSuchRuntime { there, .. } => (
+                "no_such_runtime",
+                format!(
+                    "ask for one of those it allows ({}), or start its agent with --allow-runtime",
                     list(there)
                 ),
             ),

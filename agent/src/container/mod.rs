@@ -41,6 +41,7 @@ pub mod profile;
 mod quiet;
 mod reaper;
 mod rooms;
+mod runtimes;
 mod seccomp;
 mod slice;
 mod socket;
@@ -78,6 +79,7 @@ use network::Wall;
 use pool::{Kind, Pool};
 use profile::Profile;
 use quiet::Quiet;
+use runtimes::Runtimes;
 
 /// The pool is looked at this often even when nothing happens, for its age and the host's memory.
 const REFILL: Duration = Duration::from_secs(1);
@@ -98,6 +100,19 @@ pub struct Limits {
     pub ram_bytes: u64,
 }
 
+/// What kind of worker a call needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted<'a> {
+    /// Its image, by name.
+    pub image: &'a str,
+    /// Which runner.
+    pub mode: Mode,
+    /// The minor version of Python that its pickles need.
+    pub python: Option<&'a str>,
+    /// How its container is started, where not as by default.
+    pub runtime: Option<&'a str>,
+}
+
 /// What everything in this directory needs.
 #[derive(Debug)]
 pub struct Site {
@@ -115,6 +130,7 @@ pub struct Site {
     /// Whether builders may have made the network.
     builder_network: bool,
     wall: Wall,
+    runtimes: Runtimes,
     presence: Presence,
     cores: String,
     systemd_cgroups: bool,
@@ -142,12 +158,8 @@ impl Containers {
             .map_err(|source| OpenError::StateDir { path: settings.state_dir.clone(), source })?;
         let engine = Engine::connect(settings.docker_host.as_deref()).await?;
         let facts = engine.facts().await?;
-        if let Some(runtime) = &settings.runtime
-            && !facts.runtimes.contains(runtime)
-        {
-            let there = facts.runtimes;
-            return Err(OpenError::NoRuntime { runtime: runtime.clone(), there });
-        }
+        let runtimes = Runtimes::new(settings, &facts)?;
+        board.runtimes(runtimes.names());
         let site = Arc::new(Site {
             tasks: tasks.clone(),
             names: Names::new(&settings.host_name),
@@ -164,7 +176,8 @@ impl Containers {
             host_name: settings.host_name.clone(),
             network: settings.network,
             builder_network: settings.packages.network == PackageNetwork::Internet,
-            wall: Wall::new(settings.runtime.as_deref().unwrap_or(&facts.default_runtime)),
+            wall: Wall::new(runtimes.default()),
+            runtimes,
             presence: Presence::default(),
             cores: cpu_list(&settings.cpus),
             systemd_cgroups: facts.systemd_cgroups,
@@ -205,18 +218,17 @@ impl Containers {
         });
     }
 
-    /// Takes room on this host (waits until there is), then a warm worker of this image and mode or a new one, and writes the
-    /// limits into its cgroup. While it waits, says why in `waiting`. `python` is the minor version the call needs. Dropping the
-    /// future gives everything back.
+    /// Takes room on this host (waits until there is), then a warm worker of this kind or a new one, and writes the
+    /// limits into its cgroup. While it waits, says why in `waiting`. Dropping the future gives everything back.
     pub async fn claim(
         &self,
         call: &str,
-        image: &str,
-        mode: Mode,
-        python: Option<&str>,
+        wanted: Wanted<'_>,
         limits: Limits,
         waiting: watch::Sender<Option<String>>,
     ) -> Result<Worker, ClaimError> {
+        let Wanted { image, mode, python, runtime } = wanted;
+        let runtime = self.site.runtimes.of_call(runtime)?;
         let want = Want::new(limits.cpu, limits.ram_bytes);
         if let Some(total) = self.rooms.too_little_for(&want) {
             return Err(ClaimError::TooLarge {
@@ -231,7 +243,7 @@ impl Containers {
         }
         let claiming = self.site.quiet.claim();
         say(&waiting, "starting containers".into());
-        let kind = Kind { image: found.id, mode };
+        let kind = Kind { image: found.id, mode, runtime };
         let answer = self.pool.claim(&kind).await.ok_or(ClaimError::Stopping)?;
         let mut worker = answer.map_err(|error| ClaimError::from_start(image, error))?;
         if let (Some(wants), Some(has), Mode::Python) = (python, worker.runner.python(), mode)
@@ -275,7 +287,7 @@ impl Containers {
         if builder.is_some_and(|builder| builder.network == PackageNetwork::Internet) {
             self.site.wall.keep(&self.site.engine).await.map_err(BuilderError::Network)?;
         }
-        let started = start::start(&self.site, image, Mode::Command, builder).await;
+        let started = start::start(&self.site, image, Mode::Command, None, builder).await;
         let worker = started.map_err(BuilderError::Start)?;
         let cgroup = worker.container.cgroup();
         cgroup.limit(BUILDER_CPU, &self.site.cores, BUILDER_RAM).map_err(BuilderError::Limits)?;

@@ -1,4 +1,4 @@
-//! Warm workers, and the claims that wait for one. A claim takes a ready worker of its image and mode, or waits, and a
+//! Warm workers, and the claims that wait for one. A claim takes a ready worker of its image, mode and runtime, or waits, and a
 //! start is begun for it; whichever start of that kind ends first serves the claim that waits longest. A start whose claim went
 //! away becomes a warm worker, so nothing is begun in vain and a dropped claim has nothing to undo.
 //!
@@ -29,6 +29,8 @@ pub struct Kind {
     pub image: String,
     /// Which runner.
     pub mode: Mode,
+    /// How the engine starts its container, where not as by default.
+    pub runtime: Option<String>,
 }
 
 type Answer = Result<Worker, StartError>;
@@ -179,7 +181,7 @@ impl Pool {
             let answer = {
                 // Never closed.
                 let _permit = pool.site.starts.acquire().await;
-                start(&pool.site, &kind.image, kind.mode, None).await
+                start(&pool.site, &kind.image, kind.mode, kind.runtime.as_deref(), None).await
             };
             pool.shelve(&kind, answer);
         });
@@ -296,5 +298,5 @@ impl Shelves {
 /// Images made for Muster are kept warm for functions from the start.
 fn default_kinds(images: &Images) -> Vec<Kind> {
     let ours = images.list().into_iter().filter(|image| image.python.is_some());
-    ours.map(|image| Kind { image: image.id, mode: Mode::Python }).collect()
+    ours.map(|image| Kind { image: image.id, mode: Mode::Python, runtime: None }).collect()
 }

@@ -1,7 +1,7 @@
 //! What every container of ours looks like: a pure function from a few values of ours to the engine's description. The
 //! whole hardening list is here and nowhere else.
 //!
-//! Of what a user supplies, only the image gets this far, and only into `Image`: the function, its environment, its
+//! Of what a user supplies, only the image gets this far, and only into `Image` (a runtime is one of the operator's list): the function, its environment, its
 //! arguments and the call's id travel through the socket, when the container has long been running. A property test holds
 //! that.
 
@@ -83,6 +83,8 @@ pub struct Plan<'a> {
     pub host_name: &'a str,
     /// Content id of the image, or its name.
     pub image: &'a str,
+    /// One of those that the operator allows, where not the default.
+    pub runtime: Option<&'a str>,
     /// The user it runs as; never root.
     pub uid: u32,
     /// The folder of its socket on the host.
@@ -220,7 +222,7 @@ impl Profile {
                 name: Some(RestartPolicyNameEnum::NO),
                 maximum_retry_count: None,
             }),
-            runtime: self.runtime.clone(),
+            runtime: plan.runtime.map(Into::into).or_else(|| self.runtime.clone()),
             masked_paths: owned(&MASKED),
             readonly_paths: owned(&READ_ONLY),
             ..Default::default()

@@ -22,6 +22,7 @@ fn of(profile: &Profile, image: &str) -> ContainerCreateBody {
         name: "w",
         host_name: "self",
         image,
+        runtime: None,
         uid: 600_000,
         socket_dir: Path::new("/run/x/w/1"),
         mounts_dir: Path::new("/run/x/mnt/1"),
@@ -87,6 +88,7 @@ fn newer_engines_keep_their_own_seccomp_and_systemd_gets_a_slice() {
         name: "w",
         host_name: "self",
         image: "i",
+        runtime: None,
         uid: 600_000,
         socket_dir: Path::new("/s"),
         mounts_dir: Path::new("/m"),
@@ -116,6 +118,7 @@ fn what_the_agent_plugs_in_starts_without_a_network_and_knows_its_own_address() 
             name: "w",
             host_name: "self",
             image: "i",
+            runtime: None,
             uid: 600_000,
             socket_dir: Path::new("/s"),
             mounts_dir: Path::new("/m"),
@@ -159,7 +162,7 @@ proptest! {
     ) {
         let mut spec: CallSpec = serde_json::from_value(serde_json::json!({
             "call": said, "kind": "command", "encoding": "raw", "image": "image", "python": said, "cpu": cpu,
-            "ram_bytes": ram_bytes, "env": {said.as_str(): said}, "entry": said, "command": [said],
+            "ram_bytes": ram_bytes, "env": {said.as_str(): said}, "entry": said, "command": [said], "runtime": said,
         })).expect("a spec");
         let body = plan(&spec.image);
         let text = format!("{body:?}");

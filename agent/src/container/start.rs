@@ -55,11 +55,12 @@ pub enum StartError {
     Runner(#[source] RunnerError),
 }
 
-/// Makes one; `image` is its content id. A `builder` works for the agent itself.
+/// Makes one; `image` is its content id, `runtime` one that the operator allows. A `builder` works for the agent itself.
 pub async fn start(
     site: &Arc<Site>,
     image: &str,
     mode: Mode,
+    runtime: Option<&str>,
     builder: Option<Builder<'_>>,
 ) -> Result<Worker, StartError> {
     if !site.wall.stands() {
@@ -72,9 +73,10 @@ pub async fn start(
     let mounts_dir = mounts.path().to_owned();
     let mounts = Arc::new(Mutex::new(mounts));
     let on_bridge = site.profile.is_on_bridge(builder);
-    let address = on_bridge.then(|| site.wall.address()).flatten();
+    let address = on_bridge.then(|| site.wall.address(runtime)).flatten();
     let remains = Remains { site: site.clone(), folder, mounts, address, name };
-    match build(&remains, &mounts_dir, listener, image, mode, builder).await {
+    let made = Made { image, mode, runtime, builder };
+    match build(&remains, &mounts_dir, listener, made).await {
         Ok((runner, process, cgroup)) => {
             Ok(Worker { runner, container: Container::new(process, cgroup, remains) })
         }
@@ -85,20 +87,37 @@ pub async fn start(
     }
 }
 
+/// What is made.
+#[derive(Clone, Copy)]
+struct Made<'a> {
+    image: &'a str,
+    mode: Mode,
+    runtime: Option<&'a str>,
+    builder: Option<Builder<'a>>,
+}
+
 async fn build(
     remains: &Remains,
     mounts_dir: &Path,
     listener: tokio::net::UnixListener,
-    image: &str,
-    mode: Mode,
-    builder: Option<Builder<'_>>,
+    made: Made<'_>,
 ) -> Result<(Runner, Process, WorkerCgroup), StartError> {
+    let Made { image, mode, runtime, builder } = made;
     let (site, full, uid) = (&remains.site, remains.name.full(), remains.name.uid());
     let socket_dir = remains.folder.path();
     let host_name = &remains.name.host_name();
     let address = remains.address.as_ref().map(Address::ip);
-    let plan =
-        Plan { name: &full, host_name, image, uid, socket_dir, mounts_dir, builder, address };
+    let plan = Plan {
+        name: &full,
+        host_name,
+        image,
+        runtime,
+        uid,
+        socket_dir,
+        mounts_dir,
+        builder,
+        address,
+    };
     let body = site.profile.container(&plan);
     let id = site.engine.create(&full, body).await.map_err(StartError::Engine)?;
     // Pid 1 runs some time before the engine says so: the runner's interpreter starts meanwhile.

@@ -114,7 +114,7 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
         !facts.sandbox,
         Level::Note,
         "containers share this host's kernel: hostile code is held by what that kernel gets right",
-        "for tenants who do not trust one another, install gVisor (runsc) or Kata and start the agent with --runtime",
+        "for tenants who do not trust one another, install gVisor (runsc) or Kata and start the agent with --runtime, or with --allow-runtime for calls that ask for it",
     );
     found.sort_by_key(|finding| std::cmp::Reverse(finding.level));
     found

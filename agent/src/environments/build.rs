@@ -130,6 +130,7 @@ async fn run(
         kind: CallKind::Command,
         encoding: Encoding::Json,
         image: String::new(),
+        runtime: None,
         python: None,
         cpu: 1.0,
         ram_bytes: 0,

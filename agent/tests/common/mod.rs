@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_agent::container::{ClaimError, Containers, Limits, Worker};
+use muster_agent::container::{ClaimError, Containers, Limits, Wanted, Worker};
 use muster_agent::data::Data;
 use muster_agent::environments::{PackageNetwork, PackageSettings};
 use muster_agent::link::{Client, Dial, Source};
@@ -48,6 +48,7 @@ pub fn settings(state: &Path) -> Settings {
         pull: Pull::Never,
         network: Network::Internet,
         runtime: None,
+        allow_runtime: Vec::new(),
         scratch_bytes: 64 * MIB,
         grace: Duration::ZERO,
         packages: PackageSettings {
@@ -68,6 +69,16 @@ fn runner_dir() -> PathBuf {
     built.canonicalize().expect("build/runner is made by `make build`")
 }
 
+/// For functions pickled by our image's Python.
+pub fn python_of(image: &str) -> Wanted<'_> {
+    Wanted { image, mode: Mode::Python, python: Some("3.11"), runtime: None }
+}
+
+/// For commands.
+pub fn command_of(image: &str) -> Wanted<'_> {
+    Wanted { mode: Mode::Command, ..python_of(image) }
+}
+
 impl Host {
     pub async fn open(change: impl FnOnce(&mut Settings)) -> Host {
         let state = tempfile::tempdir().expect("a directory");
@@ -84,19 +95,18 @@ impl Host {
     }
 
     pub async fn claim(&self, cpu: f64, ram_bytes: u64) -> Result<Worker, ClaimError> {
-        self.claim_of(IMAGE, Mode::Python, cpu, ram_bytes).await
+        self.claim_of(python_of(IMAGE), cpu, ram_bytes).await
     }
 
     pub async fn claim_of(
         &self,
-        image: &str,
-        mode: Mode,
+        wanted: Wanted<'_>,
         cpu: f64,
         ram_bytes: u64,
     ) -> Result<Worker, ClaimError> {
         let waiting = watch::Sender::new(None);
         let limits = Limits { cpu, ram_bytes };
-        let claim = self.containers.claim("call", image, mode, Some("3.11"), limits, waiting);
+        let claim = self.containers.claim("call", wanted, limits, waiting);
         tokio::time::timeout(SOON, claim).await.expect("a worker within a minute")
     }
 

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -121,6 +121,14 @@ pub enum AdmitError {
         /// The image asked for.
         image: String,
         /// The images there are.
+        there: Vec<String>,
+    },
+    /// No host lets calls choose the runtime.
+    #[error("no host starts containers with {runtime}")]
+    NoSuchRuntime {
+        /// The runtime asked for.
+        runtime: String,
+        /// Those that calls may ask for.
         there: Vec<String>,
     },
     /// No default image has the Python that the pickles need.
@@ -320,6 +328,7 @@ impl Calls {
         let need = Need {
             owner: handle.shared.owner.clone(),
             image: spec.image.clone(),
+            runtime: spec.runtime.clone(),
             cpu: spec.cpu,
             ram_bytes: spec.ram_bytes,
         };
@@ -416,9 +425,19 @@ impl Calls {
         {
             return Err(AdmitError::UnknownSecrets { names });
         }
-        let hosts = self.shared.fleet.kinds();
+        let mut hosts = self.shared.fleet.kinds();
         if hosts.is_empty() {
             return Err(AdmitError::NoHosts);
+        }
+        if let Some(runtime) = &new.spec.runtime {
+            let allowing: Vec<_> =
+                hosts.iter().filter(|host| host.runtimes.contains(runtime)).cloned().collect();
+            if allowing.is_empty() {
+                let there = hosts.iter().flat_map(|host| host.runtimes.clone());
+                let there = there.collect::<BTreeSet<_>>().into_iter().collect();
+                return Err(AdmitError::NoSuchRuntime { runtime: runtime.clone(), there });
+            }
+            hosts = Arc::new(allowing);
         }
         let (cpu, ram) = (new.spec.cpu, new.spec.ram_bytes);
         if !hosts.iter().any(|host| host.cores + 1e-6 >= cpu && host.ram_bytes >= ram) {

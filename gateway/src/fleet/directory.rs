@@ -130,6 +130,7 @@ impl Shared {
 fn alike(a: &HostStatus, b: &HostStatus) -> bool {
     (a.cores, a.lent_cores, a.ram_bytes, a.pull) == (b.cores, b.lent_cores, b.ram_bytes, b.pull)
         && a.images == b.images
+        && a.runtimes == b.runtimes
 }
 
 /// How many claims found a warm worker, over all hosts: an agent tells how many there were since it began.
@@ -166,6 +167,7 @@ mod tests {
             draining: false,
             pull: false,
             images: vec![Image { name: "x".into(), python: None }],
+            runtimes: vec!["runc".into()],
         }
     }
 

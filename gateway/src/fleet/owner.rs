@@ -152,6 +152,7 @@ impl Owner {
             state,
             pull: status.pull,
             images: status.images.into_iter().map(|image| image.name).collect(),
+            runtimes: status.runtimes,
         };
         self.placements.host(link, room);
     }

@@ -52,6 +52,7 @@ const KNOWN: &[&str] = &[
     "python",
     "packages",
     "image",
+    "runtime",
     "cpu",
     "ram",
     "env",
@@ -84,6 +85,7 @@ pub fn parse(body: &[u8], form: Form) -> Result<CallRequest, Problem> {
             .map(image)
             .transpose()?
             .unwrap_or_default(),
+        runtime: fields.text("runtime", RUNTIME)?.map(runtime).transpose()?,
         python: fields.text("python", PYTHON)?.map(python).transpose()?,
         cpu: cores(fields.number("cpu", CPU)?.unwrap_or(1.0))?,
         ram_bytes: ram_bytes(fields.number("ram", RAM)?.unwrap_or(4.0))?,
@@ -119,6 +121,7 @@ const CPU: &str =
 const RAM: &str = "Give the memory of one worker in GB (2^30 bytes) as a number of at least 0.015625, for example 4 or 0.5.";
 const TIMEOUT: &str = "Give the seconds that one input may run as a number greater than 0.";
 const PYTHON: &str = "Give the minor version as a string, for example \"3.11\".";
+const RUNTIME: &str = "Name one of the engine's runtimes that the hosts allow, for example \"runsc\"; `GET /v1/hosts` lists them.";
 const RETRIES: &str = "Give a whole number from 0 to 1000.";
 const ENV: &str = "Give an object of strings, for example {\"DEBUG\": \"1\"}.";
 const COMMAND: &str =
@@ -158,6 +161,15 @@ pub fn image(name: String) -> Result<String, Problem> {
             "Name an image with its tag, for example \"muster/python:3.11\".",
         )),
         false => Ok(name),
+    }
+}
+
+/// The name of a runtime, checked.
+pub fn runtime(name: String) -> Result<String, Problem> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    match (1..=128).contains(&name.len()) && name.chars().all(good) {
+        true => Ok(name),
+        false => Err(Problem::bad_field("runtime", "is not the name of a runtime", RUNTIME)),
     }
 }
 

@@ -75,6 +75,7 @@ codes! {
     UnsupportedMediaType "unsupported_media_type" 415 "The body's media type is not taken here"
     DoesNotFit "does_not_fit" 422 "No host is large enough"
     NoSuchImage "no_such_image" 422 "No host has this image"
+    NoSuchRuntime "no_such_runtime" 422 "No host lets calls choose this runtime"
     NoImageForPython "no_image_for_python" 422 "No image has this version of Python"
     PythonMismatch "python_mismatch" 422 "The image has another Python"
     BlobMismatch "blob_mismatch" 422 "The bytes are not those of the name"
@@ -297,6 +298,14 @@ impl From<AdmitError> for Problem {
                 Code::NoSuchImage,
                 format!("No host has the image `{image}`. There {}.", listed(&there)),
                 IMAGES,
+            ),
+            AdmitError::NoSuchRuntime { runtime, there } => Problem::new(
+                Code::NoSuchRuntime,
+                format!(
+                    "No host lets calls choose the runtime `{runtime}`. There {}.",
+                    listed(&there)
+                ),
+                "Name one of these, leave `runtime` out, or start an agent with --allow-runtime on a host whose engine has it.",
             ),
             AdmitError::NoImageForPython { python, there } => Problem::new(
                 Code::NoImageForPython,

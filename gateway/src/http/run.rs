@@ -78,7 +78,7 @@ struct Wanted {
 
 impl Wanted {
     fn parse(query: Option<&str>) -> Result<Wanted, Problem> {
-        const ONCE: &[&str] = &["image", "cpu", "ram", "timeout", "cmd", "stderr"];
+        const ONCE: &[&str] = &["image", "runtime", "cpu", "ram", "timeout", "cmd", "stderr"];
         let query = Query::parse(query, ONCE, &["arg", "env", "secret"])?;
         let image = query.get("image").map(str::to_owned).map(checks::image).transpose()?;
         let timeout = query.number("timeout", "Give seconds, for example 60.")?;
@@ -87,6 +87,7 @@ impl Wanted {
             kind: CallKind::Command,
             encoding: Encoding::Raw,
             image: image.unwrap_or_default(),
+            runtime: query.get("runtime").map(str::to_owned).map(checks::runtime).transpose()?,
             python: None,
             cpu: checks::cores(query.number("cpu", "Give cores, for example 1.")?.unwrap_or(1.0))?,
             ram_bytes: checks::ram_bytes(

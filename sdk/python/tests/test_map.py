@@ -338,6 +338,7 @@ def test_a_problem_at_creation_is_its_own_exception_with_what_to_do(gateway):
         (503, "no_hosts", muster.NoHosts),
         (422, "does_not_fit", muster.NoHosts),
         (422, "no_such_image", muster.ImageError),
+        (422, "no_such_runtime", muster.NoHosts),
         (422, "no_image_for_python", muster.ImageError),
         (422, "python_mismatch", muster.ImageError),
         (400, "bad_field", muster.ApiError),

@@ -44,6 +44,9 @@ pub struct CallSpec {
     pub encoding: Encoding,
     /// Image of the containers.
     pub image: String,
+    /// How the engine starts its containers, where not as the host does by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
     /// Minor version of Python that the pickles need.
     #[serde(default)]
     pub python: Option<String>,
@@ -170,6 +173,9 @@ pub struct HostStatus {
     /// Images that are there.
     #[serde(default)]
     pub images: Vec<Image>,
+    /// Runtimes that calls may ask for; the first is that of calls that ask for none.
+    #[serde(default)]
+    pub runtimes: Vec<String>,
 }
 
 /// HELLO of pid 1 or of a runner.

@@ -42,6 +42,7 @@ fn described(image: &str) -> ContainerCreateBody {
         name: "worker",
         host_name: "worker",
         image,
+        runtime: None,
         uid: 600_000,
         socket_dir: Path::new("/run/socket"),
         mounts_dir: Path::new("/run/mounts"),

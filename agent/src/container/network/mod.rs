@@ -88,7 +88,7 @@ pub enum NetworkError {
 #[derive(Debug)]
 pub struct Wall {
     broken: AtomicBool,
-    /// Whether containers of this agent can be plugged in while they run.
+    /// Whether containers of the default runtime can be plugged in while they run.
     pluggable: bool,
     seen: Mutex<Seen>,
     addresses: Addresses,
@@ -102,10 +102,9 @@ struct Seen {
 }
 
 impl Wall {
-    /// For containers of this runtime; nothing is made yet.
+    /// For containers that are started with this runtime where nothing else is said; nothing is made yet.
     pub fn new(runtime: &str) -> Wall {
-        // Others read the interfaces once, when they start, into a network stack of their own.
-        let pluggable = matches!(runtime, "runc" | "crun" | "io.containerd.runc.v2");
+        let pluggable = is_pluggable(runtime);
         let (seen, addresses) = (Mutex::default(), Addresses::default());
         Wall { broken: AtomicBool::new(false), pluggable, seen, addresses }
     }
@@ -127,9 +126,10 @@ impl Wall {
     }
 
     /// An address for a new container, which is then to be plugged in; none where the engine is to do that.
-    pub fn address(&self) -> Option<Address> {
+    pub fn address(&self, runtime: Option<&str>) -> Option<Address> {
+        let pluggable = runtime.map_or(self.pluggable, is_pluggable);
         let seen = self.seen();
-        let subnet = seen.subnet.filter(|_| self.pluggable && seen.resolvers.serve_anybody())?;
+        let subnet = seen.subnet.filter(|_| pluggable && seen.resolvers.serve_anybody())?;
         self.addresses.take(subnet, rand::random(), veth::is_there)
     }
 
@@ -162,6 +162,12 @@ impl Wall {
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether containers of this runtime see an interface that comes later. Others read the interfaces once, when they start, into a
+/// network stack of their own.
+fn is_pluggable(runtime: &str) -> bool {
+    matches!(runtime, "runc" | "crun" | "io.containerd.runc.v2")
 }
 
 /// Makes network and rules, or puts right what has changed since; a bridge that is made anew gets the range it had.

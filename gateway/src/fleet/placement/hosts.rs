@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Size, Slots};
+use super::{Need, Size, Slots};
 use crate::calls::machine::LinkId;
 use crate::fleet::HostState;
 use crate::images;
@@ -21,6 +21,8 @@ pub struct HostRoom {
     pub pull: bool,
     /// Names of the images that are there.
     pub images: Vec<String>,
+    /// Runtimes that calls may ask for.
+    pub runtimes: Vec<String>,
 }
 
 /// Names a kind of hosts.
@@ -62,9 +64,10 @@ impl HostRoom {
         Size { cpu: (self.cores * 1000.0 + 1e-6) as i64, ram: self.ram_bytes as i64 }
     }
 
-    /// Whether it can run this image.
-    pub fn runs(&self, image: &str) -> bool {
-        self.pull || self.images.iter().any(|there| images::same(there, image))
+    /// Whether it has what this call needs beside room.
+    pub fn suits(&self, need: &Need) -> bool {
+        (self.pull || self.images.iter().any(|there| images::same(there, &need.image)))
+            && need.runtime.as_ref().is_none_or(|runtime| self.runtimes.contains(runtime))
     }
 }
 
@@ -149,9 +152,9 @@ impl Hosts {
         self.version
     }
 
-    /// Which kinds of hosts can run this image.
-    pub fn suiting(&self, image: &str) -> Vec<bool> {
-        self.kinds.iter().map(|kind| kind.room.runs(image)).collect()
+    /// Which kinds of hosts suit a call with this need.
+    pub fn suiting(&self, need: &Need) -> Vec<bool> {
+        self.kinds.iter().map(|kind| kind.room.suits(need)).collect()
     }
 
     /// How many hosts of these kinds take new workers.

@@ -6,8 +6,8 @@
 //!
 //! **Cost.** With a thousand hosts, a hundred thousand slots and ten thousand calls, placing everything anew for each change would take longer than the changes are apart. So what was placed stays, and a change costs what it changes:
 //!
-//! - Calls of one owner, size and image are one *class*: in it the order of shares is the order of counts. A class keeps its calls that want more ("hungry") and those that have workers ("holding") by count, so the poorest and the richest call of all are among the heads of the classes, and no host that comes or goes changes an order.
-//! - Hosts that look alike are one *kind*: which image suits which host is a question of kinds. Each kind keeps its hosts by free cores.
+//! - Calls of one owner, size, image and runtime are one *class*: in it the order of shares is the order of counts. A class keeps its calls that want more ("hungry") and those that have workers ("holding") by count, so the poorest and the richest call of all are among the heads of the classes, and no host that comes or goes changes an order.
+//! - Hosts that look alike are one *kind*: which host suits which image and runtime is a question of kinds. Each kind keeps its hosts by free cores.
 //! - What a call may have before the next one's turn is given, or taken, at once; a share of a large fleet is given in pieces of several slots a host. Pieces are of one slot where a call gets less than four slots a host.
 //! - A class whose poorest call can get nothing is left alone until something changes, whatever the number of its calls.
 //!
@@ -57,6 +57,8 @@ pub struct Need {
     pub owner: String,
     /// Image of its containers.
     pub image: String,
+    /// How they are started, where not as each host does by itself.
+    pub runtime: Option<String>,
     /// Cores of one worker.
     pub cpu: f64,
     /// Memory of one worker, in bytes.
@@ -65,8 +67,13 @@ pub struct Need {
 
 /// The same as the agents reckon: what makes no difference to them makes none here.
 impl Need {
-    fn key(&self) -> (&str, &str, Size) {
-        (&self.owner, &self.image, Size::of(self.cpu, self.ram_bytes))
+    fn key(&self) -> (&str, (&str, Option<&str>), Size) {
+        (&self.owner, self.place(), Size::of(self.cpu, self.ram_bytes))
+    }
+
+    /// What decides which hosts suit it.
+    fn place(&self) -> (&str, Option<&str>) {
+        (&self.image, self.runtime.as_deref())
     }
 }
 
@@ -98,7 +105,7 @@ pub struct Placements {
     changed: BTreeSet<u64>,
 }
 
-/// Calls of one owner whose workers have one size and one image.
+/// Calls of one owner whose workers have one size, one image and one runtime.
 #[derive(Debug)]
 struct Class {
     need: Need,
@@ -232,7 +239,7 @@ impl Placements {
         if class.suits.0 == self.hosts.version() {
             return self.hosts.slots(class.size, &class.suits.1);
         }
-        self.hosts.slots(class.size, &self.hosts.suiting(&class.need.image))
+        self.hosts.slots(class.size, &self.hosts.suiting(&class.need))
     }
 
     /// The calls that have workers on a host.

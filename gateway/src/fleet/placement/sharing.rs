@@ -34,7 +34,7 @@ impl Placements {
     pub fn settle(&mut self) -> BTreeSet<u64> {
         for class in &mut self.classes {
             if class.suits.0 != self.hosts.version() {
-                class.suits = (self.hosts.version(), self.hosts.suiting(&class.need.image));
+                class.suits = (self.hosts.version(), self.hosts.suiting(&class.need));
             }
         }
         let mut stuck = vec![false; self.classes.len()];
@@ -133,7 +133,7 @@ impl Placements {
                 }
                 let alike = {
                     let (mine, class) = (&self.classes[own], &self.classes[at]);
-                    mine.size == class.size && mine.need.image == class.need.image
+                    mine.size == class.size && mine.need.place() == class.need.place()
                 };
                 let robbed = if alike {
                     self.move_alike(rich, id, stuck)

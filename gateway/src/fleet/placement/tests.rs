@@ -13,11 +13,12 @@ fn room(cores: f64) -> HostRoom {
         state: HostState::Ready,
         pull: false,
         images: vec!["x".into()],
+        runtimes: vec!["runc".into()],
     }
 }
 
 fn need(cpu: f64, gib: u64) -> Need {
-    Need { owner: "a".into(), image: "x".into(), cpu, ram_bytes: gib * GIB }
+    Need { owner: "a".into(), image: "x".into(), runtime: None, cpu, ram_bytes: gib * GIB }
 }
 
 /// The same for another owner.
@@ -125,6 +126,20 @@ fn calls_go_where_their_image_is_and_where_it_may_be_pulled() {
     placements.host(2, HostRoom { pull: true, ..room(3.0) });
     placements.settle();
     assert_eq!(placements.of(1).collect::<Vec<_>>(), [(2, 3)]);
+}
+
+#[test]
+fn calls_go_where_their_runtime_is_allowed_and_nowhere_else() {
+    let mut placements = fleet(&[2.0, 2.0]);
+    let other = Need { runtime: Some("runsc".into()), ..need(1.0, 1) };
+    enter(&mut placements, 1, &need(1.0, 1), 4);
+    enter(&mut placements, 2, &other, 4);
+    assert_eq!((count(&placements, 2), placements.slots(2)), (0, Slots::default()));
+    let both = vec!["runc".to_owned(), "runsc".to_owned()];
+    placements.host(2, HostRoom { runtimes: both, ..room(2.0) });
+    placements.settle();
+    assert!(placements.of(2).all(|(link, _)| link == 2));
+    assert_eq!((count(&placements, 1), count(&placements, 2)), (2, 2));
 }
 
 #[test]

@@ -93,6 +93,7 @@ pub fn spec(kind: CallKind, encoding: Encoding, command: &[&str]) -> CallSpec {
         kind,
         encoding,
         image: "image".into(),
+        runtime: None,
         python: None,
         cpu: 1.0,
         ram_bytes: 1 << 30,

@@ -28,6 +28,7 @@ _BY_CODE: dict[str, type[ApiError]] = {
     "forbidden": AuthError,
     "no_hosts": NoHosts,
     "does_not_fit": NoHosts,
+    "no_such_runtime": NoHosts,
     "no_such_image": ImageError,
     "no_image_for_python": ImageError,
     "python_mismatch": ImageError,

@@ -127,7 +127,7 @@ class AuthError(ApiError):
 
 
 class NoHosts(ApiError):
-    """No host is connected, or none is large enough for one worker."""
+    """No host is connected, or none has what one worker asks for: its size, its runtime."""
 
 
 class ImageError(ApiError):

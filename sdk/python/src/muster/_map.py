@@ -171,6 +171,7 @@ def remote_parallel_map(
     ordered: bool = False,
     packages: Packages = "auto",
     image: Optional[str] = None,
+    runtime: Optional[str] = None,
     env: Env = None,
     secrets: Optional[Iterable[str]] = None,
     timeout: Optional[float] = None,
@@ -210,6 +211,8 @@ def remote_parallel_map(
             versions they have here; a list of requirements; the path of a requirements file or `pylock.toml`; "all"
             that is installed here; or None. Hosts install them once, and tell what they do meanwhile.
         image: the containers' image; by default one with this Python version.
+        runtime: how containers are started, for example "runsc" (gVisor), on hosts that allow it; by default as each
+            host does by itself.
         env: environment variables for the function: a mapping, or names to forward from here.
         secrets: names of your secrets (`muster.secrets.set`) that the function has as environment variables.
         timeout: seconds that one input may run.
@@ -245,6 +248,7 @@ def remote_parallel_map(
         ordered=ordered,
         packages=packages,
         image=image,
+        runtime=runtime,
         env=env,
         secrets=secrets,
         timeout=timeout,

@@ -49,6 +49,7 @@ def options(
     generator: bool,
     ordered: bool,
     image: Any,
+    runtime: Any,
     env: Any,
     secrets: Any,
     timeout: Any,
@@ -80,6 +81,8 @@ def options(
         spec["max_parallelism"] = _whole("max_parallelism", max_parallelism, 1)
     if image is not None:
         spec["image"] = _image(image)
+    if runtime is not None:
+        spec["runtime"] = _runtime(runtime)
     if env is not None:
         spec["env"] = _env(env)
     if secrets is not None:
@@ -146,6 +149,14 @@ def _image(image: Any) -> str:
     if not image.strip():
         raise UsageValueError("image must not be empty")
     return image
+
+
+def _runtime(runtime: Any) -> str:
+    if not isinstance(runtime, str):
+        raise UsageTypeError(f"runtime must be a str such as 'runsc', not {_kind(runtime)}")
+    if not runtime.strip():
+        raise UsageValueError("runtime must not be empty")
+    return runtime
 
 
 def _name(function: Any, name: Any) -> str:

@@ -28,6 +28,7 @@ class More(TypedDict, total=False):
 
     packages: Packages
     image: Optional[str]
+    runtime: Optional[str]
     env: Env
     secrets: Optional[Iterable[str]]
     timeout: Optional[float]
