@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
-from typing import Any, List, Optional, Union
+from typing import Any, List, Optional, Set, Union
 
 SIZE = 16
 """Bytes of each."""
@@ -29,26 +29,30 @@ available = sys.byteorder == "little"
 """Whether this machine's numbers are as pickles have them; elsewhere they are pickled one by one."""
 
 
-def pack(values: List[Any]) -> Optional[bytearray]:
-    """The pickles of `values`, one after another, if all are ints of 64 bits, or all floats; else None."""
-    kinds = set(map(type, values))
+def pack(values: List[Any], kinds: Set[type]) -> Optional[bytes]:
+    """The pickles of `values`, which are of these types, one after another, if all are ints of 64 bits, or all floats.
+
+    Else None.
+    """
     if not available or len(kinds) != 1:
         return None
-    kind = kinds.pop()
-    if kind is int:
+    if int in kinds:
         try:
-            column = array("q", values)
+            return _fill(INT, array("q", values))
         except OverflowError:
             return None
-        packed = bytearray(INT * len(values))
-    elif kind is float:
+    if float in kinds:
         column = array("d", values)
         column.byteswap()
-        packed = bytearray(FLOAT * len(values))
-    else:
-        return None
-    words(packed)[::2] = memoryview(column).cast("B").cast("q")
-    return packed
+        return _fill(FLOAT, array("q", column.tobytes()))
+    return None
+
+
+def _fill(like: bytes, column: array[int]) -> bytes:
+    """As many pickles as the column has numbers, each with one of them."""
+    between = array("q", (like * len(column))[AT:-1])
+    between[::2] = column
+    return b"".join((like[:AT], between, like[-1:]))
 
 
 def unpack(items: Union[bytes, memoryview], count: int) -> Optional[List[Any]]:

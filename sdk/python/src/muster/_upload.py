@@ -139,7 +139,7 @@ class Queue:
             entry = self._entries.popleft()
             if type(entry) is Run:
                 if scalars:
-                    runs.append(_run_of_scalars(scalars))
+                    runs.append(_run_of_scalars(scalars, set(map(type, scalars))))
                     scalars = []
                 runs.append(entry)
                 size += _cost(entry)
@@ -147,7 +147,7 @@ class Queue:
                 scalars.append(entry)  # type: ignore[arg-type]
                 size += _SCALAR_COST
         if scalars:
-            runs.append(_run_of_scalars(scalars))
+            runs.append(_run_of_scalars(scalars, set(map(type, scalars))))
         count = sum(run.number for run in runs)
         with self._changed:
             self._taken_bytes += size
@@ -198,9 +198,10 @@ class Inputs:
             values = list(itertools.islice(self._iterator, _RUN))
             if not values:
                 return
-            if _SCALARS.issuperset(map(type, values)):
+            kinds = set(map(type, values))
+            if kinds <= _SCALARS:
                 self._index += len(values)
-                yield _run_of_scalars(values)
+                yield _run_of_scalars(values, kinds)
             else:
                 for value in values:
                     yield self._one(value)
@@ -219,8 +220,8 @@ class Inputs:
         return run_of([item])
 
 
-def _run_of_scalars(values: list[_Scalar]) -> Run:
-    packed = _numbers.pack(values)
+def _run_of_scalars(values: list[_Scalar], kinds: set[type]) -> Run:
+    packed = _numbers.pack(values, kinds)
     if packed is not None:
         return Run(len(values), _numbers.LENGTH * len(values), packed)
     return run_of([pickle.dumps(value, 5) for value in values])
