@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bollard::Docker;
@@ -88,6 +89,8 @@ pub struct EngineFacts {
     pub runtimes: Vec<String>,
     /// That which it takes when none is named.
     pub default_runtime: String,
+    /// Where it keeps what is its own.
+    pub folder: PathBuf,
 }
 
 /// What it is made of, for `doctor`.
@@ -413,6 +416,7 @@ fn facts_of(info: bollard::models::SystemInfo) -> EngineFacts {
         swap_limit: info.swap_limit.unwrap_or(true),
         runtimes: info.runtimes.map(|known| known.into_keys().collect()).unwrap_or_default(),
         default_runtime: info.default_runtime.unwrap_or_default(),
+        folder: info.docker_root_dir.unwrap_or_default().into(),
     }
 }
 
@@ -450,6 +454,7 @@ mod tests {
     #[test]
     fn engines_before_25_need_our_seccomp_profile() {
         let facts = |version: &str| EngineFacts {
+            folder: PathBuf::new(),
             version: version.into(),
             systemd_cgroups: false,
             swap_limit: true,

@@ -8,6 +8,7 @@ use crate::container::{ClaimError, Container, Containers, Limits, Wanted, say};
 use crate::data::mount_name;
 use crate::environments::Environments;
 use crate::runner::Runner;
+use crate::shares::Shares;
 
 /// Where a container finds its packages, below its mounts.
 const PACKAGES: &str = "packages";
@@ -19,6 +20,8 @@ pub struct Host {
     pub containers: Containers,
     /// Packages for them.
     pub environments: Environments,
+    /// Folders of this host that they may mount.
+    pub shares: Shares,
 }
 
 impl Workers for Host {
@@ -52,10 +55,13 @@ impl Workers for Host {
             let kept = containers.data().get(&spec.call, blob, how_far).await?;
             data.push((mount_name(&blob.id), kept));
         }
-        let runtime = spec.runtime.as_deref();
-        let wanted = Wanted { image: &spec.image, mode, python, runtime };
-        let claim = containers.claim(&spec.call, wanted, limits, waiting);
-        let mut worker = claim.await?;
+        let shares = match spec.shares.is_empty() {
+            true => Vec::new(),
+            false => self.shares.ready(&spec.shares, &waiting).await?,
+        };
+        let (image, runtime, shares) = (&spec.image, spec.runtime.as_deref(), &shares);
+        let wanted = Wanted { image, mode, python, runtime, shares };
+        let mut worker = containers.claim(&spec.call, wanted, limits, waiting).await?;
         if let Some(packages) = packages {
             worker.container.mount(PACKAGES, packages)?;
         }

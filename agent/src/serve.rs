@@ -19,6 +19,7 @@ use crate::environments::Environments;
 use crate::host::Host;
 use crate::link::{self, Client, Dial, Link};
 use crate::settings::Settings;
+use crate::shares::Shares;
 use crate::status::Board;
 use crate::tasks::Tasks;
 
@@ -93,10 +94,12 @@ impl Agent {
         links.spawn_critical("join", link::stay_joined(dial.clone(), links.clone()));
         let client = Client::new(dial.clone(), calls.clone());
         let data = Data::new(client, &settings.cache_dir, settings.cache_bytes, calls.clone());
-        let containers = Containers::open(settings, &board, &workers, data).await?;
+        let shares = Shares::new(settings.shares.clone(), board.clone());
+        let containers = Containers::open(settings, &board, &workers, data, &shares).await?;
+        workers.spawn_critical("shares", shares.clone().watch(workers.token()));
         let packages = settings.packages.clone();
         let environments = Environments::open(packages, containers.clone(), workers.clone());
-        let host = Host { containers: containers.clone(), environments };
+        let host = Host { containers: containers.clone(), environments, shares };
         let link = Link::new(dial, board.clone(), host, links.clone(), calls.clone());
         Ok(Agent { grace: settings.grace, board, containers, link, links, calls, workers, lock })
     }

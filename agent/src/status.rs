@@ -1,6 +1,6 @@
 //! What this host looks like from outside: one HOST_STATUS in a watch channel, written by whoever owns a part of it.
 
-use muster_wire::message::{HostStatus, Image};
+use muster_wire::message::{HostStatus, Image, Share};
 use tokio::sync::watch;
 
 use crate::settings::Settings;
@@ -47,6 +47,7 @@ impl Board {
             pull,
             images: Vec::new(),
             runtimes: Vec::new(),
+            shares: Vec::new(),
         };
         Board { status: watch::Sender::new(status) }
     }
@@ -94,6 +95,11 @@ impl Board {
     /// Which runtimes calls may ask for, the default first.
     pub fn runtimes(&self, runtimes: Vec<String>) {
         self.change(|status| status.runtimes = runtimes);
+    }
+
+    /// Which folders calls may mount, and which of them are there.
+    pub fn shares(&self, shares: Vec<Share>) {
+        self.change(|status| status.shares = shares);
     }
 
     /// Nothing new is taken from now on.

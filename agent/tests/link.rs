@@ -281,6 +281,7 @@ fn echo() -> CallSpec {
         packages: None,
         secrets: Vec::new(),
         data: Vec::new(),
+        shares: Default::default(),
     }
 }
 

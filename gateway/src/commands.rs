@@ -7,7 +7,9 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::audit;
-use crate::auth::{DEFAULT_OWNER, Entry, NewToken, Scope, Tokens, TokensError, token};
+use crate::auth::{
+    ADMIN_LIMITED, DEFAULT_OWNER, Entry, NewToken, Scope, Tokens, TokensError, token,
+};
 use crate::service_files::{self, Access};
 
 /// The first word of each command.
@@ -93,6 +95,9 @@ enum TokenCommand {
         /// What it is for.
         #[arg(long)]
         name: Option<String>,
+        /// A share that its calls may use, and no others; give it again for another. Any, if left out.
+        #[arg(long = "share", value_name = "NAME", value_parser = share_name)]
+        shares: Option<Vec<String>>,
     },
     /// List the tokens there are, without their secrets.
     List {
@@ -123,6 +128,9 @@ pub enum CommandError {
     /// The name of an owner cannot be one.
     #[error("{0:?} is not the name of an owner: 1 to 64 letters, digits, `.`, `-`, `@` or `_`")]
     BadOwner(String),
+    /// Shares of an admin.
+    #[error("--share {ADMIN_LIMITED}; leave it out, or the scope admin")]
+    LimitedAdmin,
     /// The name of a host cannot be one.
     #[error("{0:?} is not the name of a host: 1 to 63 lower-case letters, digits and `-`")]
     BadHost(String),
@@ -148,11 +156,21 @@ impl Administration {
 impl TokenCommand {
     fn run(self) -> Result<String, CommandError> {
         match self {
-            TokenCommand::Create { state, owner, scopes, expires_in, name } => {
+            TokenCommand::Create { state, owner, scopes, expires_in, name, shares } => {
                 if !crate::http::is_owner(&owner) {
                     return Err(CommandError::BadOwner(owner));
                 }
-                let new = NewToken { owner, name, scopes, life: expires_in, ..NewToken::default() };
+                let new = NewToken {
+                    owner,
+                    name,
+                    scopes,
+                    life: expires_in,
+                    shares,
+                    ..NewToken::default()
+                };
+                if new.limits_an_admin() {
+                    return Err(CommandError::LimitedAdmin);
+                }
                 let (token, entry) = state.tokens()?.create(new, crate::unix_s())?;
                 written_down(&state.state_dir, "token_created", &entry.id)?;
                 let service = state.service();
@@ -235,9 +253,17 @@ fn written_down(state_dir: &Path, what: &'static str, on: &str) -> Result<(), Co
     audit::append(state_dir, &entry).map_err(CommandError::Audit)
 }
 
+/// A name that a share may have.
+fn share_name(name: &str) -> Result<String, String> {
+    match muster_wire::share::is_name(name) {
+        true => Ok(name.to_owned()),
+        false => Err("a share's name is 1 to 63 of [a-z0-9_-], the first a letter or digit".into()),
+    }
+}
+
 fn table(entries: &[Entry]) -> String {
     let now = crate::unix_s();
-    let mut text = String::from("id                owner     scopes  until  for\n");
+    let mut text = String::from("id                owner     scopes  shares  until  for\n");
     for entry in entries.iter().filter(|entry| !entry.is_host()) {
         let scopes: Vec<_> = entry.scopes.iter().map(|scope| scope.name()).collect();
         let until = match (entry.revoked_unix_s, entry.expires_unix_s) {
@@ -247,7 +273,13 @@ fn table(entries: &[Entry]) -> String {
             (None, None) => "-".to_owned(),
         };
         let (owner, name) = (&entry.owner, entry.name.as_deref().unwrap_or("-"));
-        text += &format!("{}  {owner:<8}  {}  {until}  {name}\n", entry.id, scopes.join(","));
+        let shares = match entry.shares.as_deref() {
+            None => "all".to_owned(),
+            Some([]) => "none".to_owned(),
+            Some(names) => names.join(","),
+        };
+        let (id, scopes) = (&entry.id, scopes.join(","));
+        text += &format!("{id}  {owner:<8}  {scopes}  {shares}  {until}  {name}\n");
     }
     text
 }
@@ -262,6 +294,22 @@ mod tests {
         all.extend(arguments);
         all.extend(["--state-dir", folder]);
         Administration::try_parse_from(all).expect("parses").run()
+    }
+
+    #[test]
+    fn a_token_may_be_limited_to_shares_but_not_an_admins() {
+        let folder = tempfile::tempdir().expect("a folder");
+        Tokens::open(folder.path()).expect("a first start");
+        let limited = ["token", "create", "--owner", "bob", "--share", "data", "--share", "out"];
+        run(folder.path(), &limited).expect("made");
+        let listed = run(folder.path(), &["token", "list"]).expect("listed");
+        let bob = listed.lines().find(|line| line.contains("bob")).expect("bob's");
+        assert!(bob.contains("  data,out  "), "{bob}");
+        assert!(listed.lines().any(|line| line.contains("  all  ")), "{listed}");
+        let admin = ["token", "create", "--scopes", "admin", "--share", "data"];
+        assert!(matches!(run(folder.path(), &admin), Err(CommandError::LimitedAdmin)));
+        let odd = ["muster-gateway", "token", "create", "--state-dir", "/x", "--share", "../etc"];
+        assert!(Administration::try_parse_from(odd).is_err());
     }
 
     #[test]

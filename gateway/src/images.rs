@@ -92,6 +92,7 @@ mod tests {
                 })
                 .collect(),
             runtimes: Vec::new(),
+            shares: Vec::new(),
         }
     }
 

@@ -221,10 +221,36 @@ async fn tokens_are_made_listed_and_revoked_over_http() {
         (json!({"scopes": ["host"]}), "bad_field"),
         (json!({"scopes": ["read"], "owner": "a b"}), "bad_field"),
         (json!({"scopes": ["read"], "expires_in": -1}), "bad_field"),
+        (json!({"scopes": ["submit"], "shares": ["../etc"]}), "bad_field"),
+        (json!({"scopes": ["submit"], "shares": "data"}), "bad_field"),
+        (json!({"scopes": ["submit", "admin"], "shares": ["data"]}), "bad_field"),
         (json!({"scopes": ["read"], "colour": "red"}), "unknown_field"),
     ] {
         let mut answer = admin.post("/v1/tokens").json(&body).send().await;
         assert_eq!(answer.problem().await, code, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_may_be_limited_to_shares_and_is_refused_others_before_anything_else() {
+    let (gateway, _agent) = Gateway::with_host(echo).await;
+    let admin = gateway.client();
+    let new = json!({"scopes": ["submit", "read"], "shares": ["out", "data", "data"]});
+    let made = admin.post("/v1/tokens").json(&new).send().await.json().await;
+    assert_eq!(made["shares"], json!(["data", "out"]));
+    let mut listed = admin.get("/v1/tokens").send().await;
+    let listed = listed.json().await;
+    let limits = listed["tokens"].as_array().expect("a list").iter().map(|token| &token["shares"]);
+    assert!(limits.clone().any(|shares| *shares == json!(["data", "out"])));
+    assert!(limits.clone().any(serde_json::Value::is_null));
+    let limited = gateway.client_with(made["token"].as_str());
+    for (share, status, code) in [("nfs", 403, "share_forbidden"), ("data", 422, "no_such_share")] {
+        let call = json!({"command": ["ls"], "shares": {share: "/x"}});
+        let mut answer = limited.post("/v1/calls").json(&call).send().await;
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.problem().await, code);
+        let mut answer = limited.post(format!("/v1/run?arg=ls&share={share}:/x")).send().await;
+        assert_eq!(answer.problem().await, code);
     }
 }
 

@@ -12,6 +12,7 @@ use crate::data::DataError;
 use crate::engine::EngineError;
 use crate::environments::EnvironmentError;
 use crate::runner::RunnerError;
+use crate::shares::SharesError;
 
 /// Why there is no worker for a call on this host.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +92,9 @@ pub enum ClaimError {
     /// Shared data of the call is not here.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// A share of the call cannot be mounted here.
+    #[error(transparent)]
+    Shares(#[from] SharesError),
     /// Its packages are not there.
     #[error("the packages of the call are not on this host")]
     Environment(#[source] Arc<EnvironmentError>),
@@ -190,6 +194,11 @@ impl ClaimError {
             | ClaimError::Limits(_) => {
                 ("engine_failed", "look at the agent's log on this host".to_string())
             }
+            ClaimError::Shares(_) => (
+                "no_such_share",
+                "name one of the shares that `muster hosts` shows, or add it to the settings of the agent on this host (--share)"
+                    .to_string(),
+            ),
             ClaimError::Environment(error) => {
                 let (code, action) = error.code();
                 (code, action.to_string())
@@ -232,6 +241,14 @@ pub enum OpenError {
         runtime: String,
         /// What it has.
         there: Vec<String>,
+    },
+    /// Calls could reach what is the engine's.
+    #[error("the share {share} would let calls at {}, the engine's own folder; share another folder", folder.display())]
+    Share {
+        /// Its name.
+        share: String,
+        /// The engine's folder.
+        folder: PathBuf,
     },
     /// Containers could reach what they must not.
     #[error("the containers' network could not be made safe")]

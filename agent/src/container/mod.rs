@@ -68,6 +68,7 @@ use crate::data::Data;
 use crate::engine::Engine;
 use crate::environments::PackageNetwork;
 use crate::settings::{Network, Settings, cpu_list};
+use crate::shares::{ShareMount, Shares, Taken};
 use crate::status::Board;
 use crate::tasks::Tasks;
 
@@ -80,6 +81,7 @@ use pool::{Kind, Pool};
 use profile::Profile;
 use quiet::Quiet;
 use runtimes::Runtimes;
+use start::Made;
 
 /// The pool is looked at this often even when nothing happens, for its age and the host's memory.
 const REFILL: Duration = Duration::from_secs(1);
@@ -111,6 +113,8 @@ pub struct Wanted<'a> {
     pub python: Option<&'a str>,
     /// How its container is started, where not as by default.
     pub runtime: Option<&'a str>,
+    /// Shares of the call.
+    pub shares: &'a [ShareMount],
 }
 
 /// What everything in this directory needs.
@@ -153,6 +157,7 @@ impl Containers {
         board: &Board,
         tasks: &Tasks,
         data: Data,
+        shares: &Shares,
     ) -> Result<Containers, OpenError> {
         std::fs::create_dir_all(settings.state_dir.join(socket::FOLDERS))
             .map_err(|source| OpenError::StateDir { path: settings.state_dir.clone(), source })?;
@@ -160,6 +165,9 @@ impl Containers {
         let facts = engine.facts().await?;
         let runtimes = Runtimes::new(settings, &facts)?;
         board.runtimes(runtimes.names());
+        if let Some(share) = shares.reaching(&Taken::folder(&facts.folder)) {
+            return Err(OpenError::Share { share: share.name.clone(), folder: facts.folder });
+        }
         let site = Arc::new(Site {
             tasks: tasks.clone(),
             names: Names::new(&settings.host_name),
@@ -218,8 +226,8 @@ impl Containers {
         });
     }
 
-    /// Takes room on this host (waits until there is), then a warm worker of this kind or a new one, and writes the
-    /// limits into its cgroup. While it waits, says why in `waiting`. Dropping the future gives everything back.
+    /// Takes room on this host (waits until there is), then a warm worker of this kind or a new one, always a new one with
+    /// shares, and writes the limits into its cgroup. While it waits, says why in `waiting`. Dropping the future gives everything back.
     pub async fn claim(
         &self,
         call: &str,
@@ -227,7 +235,7 @@ impl Containers {
         limits: Limits,
         waiting: watch::Sender<Option<String>>,
     ) -> Result<Worker, ClaimError> {
-        let Wanted { image, mode, python, runtime } = wanted;
+        let Wanted { image, mode, python, runtime, shares } = wanted;
         let runtime = self.site.runtimes.of_call(runtime)?;
         let want = Want::new(limits.cpu, limits.ram_bytes);
         if let Some(total) = self.rooms.too_little_for(&want) {
@@ -244,7 +252,12 @@ impl Containers {
         let claiming = self.site.quiet.claim();
         say(&waiting, "starting containers".into());
         let kind = Kind { image: found.id, mode, runtime };
-        let answer = self.pool.claim(&kind).await.ok_or(ClaimError::Stopping)?;
+        let answer = match shares {
+            [] => self.pool.claim(&kind).await,
+            // No mount is added to a container that was started without it.
+            shares => self.pool.claim_with(kind, shares.to_vec()).await,
+        };
+        let answer = answer.ok_or(ClaimError::Stopping)?;
         let mut worker = answer.map_err(|error| ClaimError::from_start(image, error))?;
         if let (Some(wants), Some(has), Mode::Python) = (python, worker.runner.python(), mode)
             && wants != has
@@ -287,7 +300,9 @@ impl Containers {
         if builder.is_some_and(|builder| builder.network == PackageNetwork::Internet) {
             self.site.wall.keep(&self.site.engine).await.map_err(BuilderError::Network)?;
         }
-        let started = start::start(&self.site, image, Mode::Command, None, builder).await;
+        let mode = Mode::Command;
+        let made = Made { image, mode, runtime: None, builder, shares: &[] };
+        let started = start::start(&self.site, made).await;
         let worker = started.map_err(BuilderError::Start)?;
         let cgroup = worker.container.cgroup();
         cgroup.limit(BUILDER_CPU, &self.site.cores, BUILDER_RAM).map_err(BuilderError::Limits)?;

@@ -17,9 +17,10 @@ use tokio::time::Instant;
 use super::images::Images;
 use super::memory;
 use super::policy::{self, Cores, Demand, Memory, Policy};
-use super::start::{StartError, start};
+use super::start::{Made, StartError, start};
 use super::worker::Worker;
 use super::{REFILL, Site};
+use crate::shares::ShareMount;
 use crate::status::{Board, Found};
 
 /// What warm workers are alike in.
@@ -31,6 +32,14 @@ pub struct Kind {
     pub mode: Mode,
     /// How the engine starts its container, where not as by default.
     pub runtime: Option<String>,
+}
+
+impl Kind {
+    /// One of these, with shares.
+    fn made<'a>(&'a self, shares: &'a [ShareMount]) -> Made<'a> {
+        let (image, mode, runtime) = (&self.image, self.mode, self.runtime.as_deref());
+        Made { image, mode, runtime, builder: None, shares }
+    }
 }
 
 type Answer = Result<Worker, StartError>;
@@ -109,6 +118,26 @@ impl Pool {
         receiver.await.ok()
     }
 
+    /// A worker that is started with these shares, for this claim alone: it never stands on a shelf.
+    pub async fn claim_with(&self, kind: Kind, shares: Vec<ShareMount>) -> Option<Answer> {
+        if self.lock().closed {
+            return None;
+        }
+        self.claimed(Found::Cold);
+        let (sender, receiver) = oneshot::channel();
+        let site = self.site.clone();
+        self.site.tasks.clone().spawn(async move {
+            let answer = {
+                // Never closed.
+                let _permit = site.starts.acquire().await;
+                start(&site, kind.made(&shares)).await
+            };
+            // A worker whose claim went away is dropped here, and so removed.
+            drop(sender.send(answer));
+        });
+        receiver.await.ok()
+    }
+
     /// Drops all warm workers and refuses claims from now on.
     pub fn close(&self) {
         let dropped = {
@@ -181,7 +210,7 @@ impl Pool {
             let answer = {
                 // Never closed.
                 let _permit = pool.site.starts.acquire().await;
-                start(&pool.site, &kind.image, kind.mode, kind.runtime.as_deref(), None).await
+                start(&pool.site, kind.made(&[])).await
             };
             pool.shelve(&kind, answer);
         });

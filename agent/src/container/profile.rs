@@ -1,8 +1,10 @@
 //! What every container of ours looks like: a pure function from a few values of ours to the engine's description. The
 //! whole hardening list is here and nowhere else.
 //!
-//! Of what a user supplies, only the image gets this far, and only into `Image` (a runtime is one of the operator's list): the function, its environment, its
-//! arguments and the call's id travel through the socket, when the container has long been running. A property test holds
+//! Of what a user supplies, two things get this far: the image, only into `Image`, and the places where shares are to be seen,
+//! checked, only into `Mounts`, each with a folder and a mode that the operator chose (and a runtime is one of the operator's
+//! list). The function, its environment, its
+//! arguments and the call's id travel through the socket, when the container has long been running. Property tests hold
 //! that.
 
 use std::collections::HashMap;
@@ -16,6 +18,7 @@ use crate::engine::{
 };
 use crate::environments::PackageNetwork;
 use crate::settings::{Network, Settings, cpu_list};
+use crate::shares::ShareMount;
 
 use super::{seccomp, slice};
 
@@ -93,6 +96,8 @@ pub struct Plan<'a> {
     pub mounts_dir: &'a Path,
     /// Where it works for the agent itself.
     pub builder: Option<Builder<'a>>,
+    /// The shares of its call.
+    pub shares: &'a [ShareMount],
     /// What it gets where the agent plugs it into its network, so that it finds itself by its name.
     pub address: Option<Ipv4Addr>,
 }
@@ -184,6 +189,7 @@ impl Profile {
             let folder = mounted(builder.folder, BUILD_AT, Propagation::RPRIVATE);
             mounts.push(Mount { read_only: Some(false), ..folder });
         }
+        mounts.extend(plan.shares.iter().map(shared));
         let network = match self.network(plan.builder) {
             // The agent plugs it in when it runs.
             PackageNetwork::Internet if plan.address.is_some() => "none",
@@ -242,6 +248,19 @@ fn mounted(source: &Path, target: &str, propagation: Propagation) -> Mount {
             ..Default::default()
         }),
         ..Default::default()
+    }
+}
+
+/// Alone: what is mounted below it stays out, because the engine would leave that writable in a read-only share.
+fn shared(share: &ShareMount) -> Mount {
+    let mount = mounted(&share.source, &share.target, Propagation::PRIVATE);
+    Mount {
+        read_only: Some(!share.writable),
+        bind_options: Some(MountBindOptions {
+            non_recursive: Some(true),
+            ..mount.bind_options.unwrap_or_default()
+        }),
+        ..mount
     }
 }
 

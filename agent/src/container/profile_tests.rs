@@ -1,7 +1,11 @@
+use std::collections::{BTreeMap, HashSet};
+
 use muster_wire::message::CallSpec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::shares::{Share, Shares};
+use crate::status::Board;
 
 fn settings() -> Settings {
     crate::settings::for_tests(2)
@@ -14,10 +18,15 @@ fn facts(version: &str, systemd_cgroups: bool) -> EngineFacts {
         swap_limit: true,
         runtimes: vec!["runc".into()],
         default_runtime: "runc".into(),
+        folder: "/var/lib/docker".into(),
     }
 }
 
 fn of(profile: &Profile, image: &str) -> ContainerCreateBody {
+    with_shares(profile, image, &[])
+}
+
+fn with_shares(profile: &Profile, image: &str, shares: &[ShareMount]) -> ContainerCreateBody {
     profile.container(&Plan {
         name: "w",
         host_name: "self",
@@ -27,6 +36,7 @@ fn of(profile: &Profile, image: &str) -> ContainerCreateBody {
         socket_dir: Path::new("/run/x/w/1"),
         mounts_dir: Path::new("/run/x/mnt/1"),
         builder: None,
+        shares,
         address: None,
     })
 }
@@ -81,6 +91,35 @@ fn only_the_runner_and_the_own_folders_are_mounted_read_only() {
     assert_eq!(propagation, [Propagation::RPRIVATE, Propagation::RPRIVATE, Propagation::RSLAVE]);
 }
 
+fn shares_of_settings() -> Shares {
+    let share =
+        |name: &str, path: &str, writable| Share { name: name.into(), path: path.into(), writable };
+    let list = vec![share("data", "/srv/data", false), share("out", "/srv/out", true)];
+    Shares::new(list, Board::of("node", 2, 1 << 30, false))
+}
+
+#[test]
+fn a_share_is_mounted_alone_as_the_settings_say() {
+    let wanted = BTreeMap::from([("data".into(), "/data".into()), ("out".into(), "/out".into())]);
+    let shares = shares_of_settings().mounts(&wanted).expect("both are there");
+    let profile = Profile::new(&settings(), &facts("20.10.24", false), 65_536);
+    let mut host = with_shares(&profile, "image", &shares).host_config.expect("always there");
+    let mounts = host.mounts.as_mut().expect("always there").split_off(3);
+    let seen: Vec<_> = mounts
+        .iter()
+        .map(|mount| (mount.source.as_deref(), mount.target.as_deref(), mount.read_only))
+        .collect();
+    let data = (Some("/srv/data"), Some("/data"), Some(true));
+    assert_eq!(seen, [data, (Some("/srv/out"), Some("/out"), Some(false))]);
+    for mount in mounts {
+        let options = mount.bind_options.expect("always there");
+        assert_eq!(options.propagation, Some(Propagation::PRIVATE));
+        assert_eq!(options.non_recursive, Some(true));
+    }
+    // And nothing else is different.
+    assert_eq!(Some(host), plan("image").host_config);
+}
+
 #[test]
 fn newer_engines_keep_their_own_seccomp_and_systemd_gets_a_slice() {
     let profile = Profile::new(&settings(), &facts("25.0.3", true), 65_536);
@@ -93,6 +132,7 @@ fn newer_engines_keep_their_own_seccomp_and_systemd_gets_a_slice() {
         socket_dir: Path::new("/s"),
         mounts_dir: Path::new("/m"),
         builder: None,
+        shares: &[],
         address: None,
     };
     let host = profile.container(&plan).host_config.expect("always there");
@@ -123,6 +163,7 @@ fn what_the_agent_plugs_in_starts_without_a_network_and_knows_its_own_address() 
             socket_dir: Path::new("/s"),
             mounts_dir: Path::new("/m"),
             builder: None,
+            shares: &[],
             address,
         };
         profile.container(&plan).host_config.expect("always there")
@@ -172,5 +213,40 @@ proptest! {
         let mut named = plan(&spec.image);
         prop_assert_eq!(named.image.take(), Some(said));
         prop_assert_eq!(named.host_config, body.host_config);
+    }
+
+    /// Whatever a call asks of shares, what is mounted are folders of the settings, with the settings' modes, where the
+    /// container has nothing of its own; and nothing else of the description changes.
+    #[test]
+    fn only_folders_of_the_settings_are_ever_mounted(
+        wanted in proptest::collection::btree_map(
+            prop_oneof!["data", "out", ".{0,20}", "/srv/[a-z]{1,5}"],
+            prop_oneof![
+                "/[a-z.]{1,6}(/[a-z.]{1,6}){0,2}", ".{0,40}", Just("/var/run/docker.sock".to_string()),
+                "(/\\.muster|/proc|/sys|/dev|/tmp|/etc|/srv/data:rw,|/\\.\\.)(/[a-z]{0,6}){0,2}",
+            ],
+            0..4,
+        ),
+    ) {
+        let Ok(shares) = shares_of_settings().mounts(&wanted) else { return Ok(()) };
+        let profile = Profile::new(&settings(), &facts("20.10.24", false), 65_536);
+        let mut body = with_shares(&profile, "image", &shares);
+        let host = body.host_config.as_mut().expect("always there");
+        let mounts = host.mounts.as_mut().expect("always there").split_off(3);
+        prop_assert_eq!(&body, &plan("image"));
+        prop_assert_eq!(mounts.len(), wanted.len());
+        let targets: HashSet<_> = mounts.iter().filter_map(|mount| mount.target.as_deref()).collect();
+        prop_assert_eq!(targets.len(), mounts.len());
+        for mount in &mounts {
+            let of_settings = [(Some("/srv/data"), Some(true)), (Some("/srv/out"), Some(false))];
+            prop_assert!(of_settings.contains(&(mount.source.as_deref(), mount.read_only)));
+            let target = Path::new(mount.target.as_deref().unwrap_or_default());
+            prop_assert!(target.is_absolute() && target != Path::new("/"));
+            for own in ["/.muster", "/tmp", "/proc", "/sys", "/dev"] {
+                prop_assert!(!target.starts_with(own) && !Path::new(own).starts_with(target));
+            }
+            let parts = target.components().skip(1);
+            prop_assert!(parts.into_iter().all(|part| matches!(part, std::path::Component::Normal(_))));
+        }
     }
 }

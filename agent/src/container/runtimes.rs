@@ -64,6 +64,7 @@ mod tests {
             ..crate::settings::for_tests(2)
         };
         let facts = EngineFacts {
+            folder: "/var/lib/docker".into(),
             version: "20.10.24".into(),
             systemd_cgroups: false,
             swap_limit: true,

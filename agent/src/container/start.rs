@@ -16,6 +16,7 @@ use super::socket::{self, SocketFolder};
 use super::worker::{Container, Remains, Worker};
 use crate::engine::EngineError;
 use crate::runner::{Runner, RunnerError};
+use crate::shares::ShareMount;
 
 /// From started to connected: pid 1 is a small static program.
 const CONNECT: Duration = Duration::from_secs(30);
@@ -55,14 +56,23 @@ pub enum StartError {
     Runner(#[source] RunnerError),
 }
 
-/// Makes one; `image` is its content id, `runtime` one that the operator allows. A `builder` works for the agent itself.
-pub async fn start(
-    site: &Arc<Site>,
-    image: &str,
-    mode: Mode,
-    runtime: Option<&str>,
-    builder: Option<Builder<'_>>,
-) -> Result<Worker, StartError> {
+/// What is made.
+#[derive(Debug, Clone, Copy)]
+pub struct Made<'a> {
+    /// Content id of its image.
+    pub image: &'a str,
+    /// Which runner.
+    pub mode: Mode,
+    /// How it is started where not as by default: one that the operator allows.
+    pub runtime: Option<&'a str>,
+    /// It works for the agent itself.
+    pub builder: Option<Builder<'a>>,
+    /// Shares of the one call that it is started for.
+    pub shares: &'a [ShareMount],
+}
+
+/// Makes one.
+pub async fn start(site: &Arc<Site>, made: Made<'_>) -> Result<Worker, StartError> {
     if !site.wall.stands() {
         return Err(StartError::NetworkUnsafe);
     }
@@ -72,10 +82,9 @@ pub async fn start(
     let mounts = site.mounts.folder(name.short()).map_err(StartError::Mounts)?;
     let mounts_dir = mounts.path().to_owned();
     let mounts = Arc::new(Mutex::new(mounts));
-    let on_bridge = site.profile.is_on_bridge(builder);
-    let address = on_bridge.then(|| site.wall.address(runtime)).flatten();
+    let on_bridge = site.profile.is_on_bridge(made.builder);
+    let address = on_bridge.then(|| site.wall.address(made.runtime)).flatten();
     let remains = Remains { site: site.clone(), folder, mounts, address, name };
-    let made = Made { image, mode, runtime, builder };
     match build(&remains, &mounts_dir, listener, made).await {
         Ok((runner, process, cgroup)) => {
             Ok(Worker { runner, container: Container::new(process, cgroup, remains) })
@@ -87,22 +96,13 @@ pub async fn start(
     }
 }
 
-/// What is made.
-#[derive(Clone, Copy)]
-struct Made<'a> {
-    image: &'a str,
-    mode: Mode,
-    runtime: Option<&'a str>,
-    builder: Option<Builder<'a>>,
-}
-
 async fn build(
     remains: &Remains,
     mounts_dir: &Path,
     listener: tokio::net::UnixListener,
     made: Made<'_>,
 ) -> Result<(Runner, Process, WorkerCgroup), StartError> {
-    let Made { image, mode, runtime, builder } = made;
+    let Made { image, mode, runtime, builder, shares } = made;
     let (site, full, uid) = (&remains.site, remains.name.full(), remains.name.uid());
     let socket_dir = remains.folder.path();
     let host_name = &remains.name.host_name();
@@ -116,6 +116,7 @@ async fn build(
         socket_dir,
         mounts_dir,
         builder,
+        shares,
         address,
     };
     let body = site.profile.container(&plan);

@@ -140,6 +140,7 @@ async fn run(
         command: Vec::new(),
         packages: None,
         secrets: Vec::new(),
+        shares: Default::default(),
         data: Vec::new(),
     };
     let input = Inputs::single(0, 1, to_json(&serde_json::json!({ "args": command })));

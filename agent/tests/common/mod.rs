@@ -12,6 +12,7 @@ use muster_agent::data::Data;
 use muster_agent::environments::{PackageNetwork, PackageSettings};
 use muster_agent::link::{Client, Dial, Source};
 use muster_agent::settings::{Machine, Network, Pull, Settings};
+use muster_agent::shares::Shares;
 use muster_agent::status::Board;
 use muster_agent::tasks::Tasks;
 use muster_wire::message::Mode;
@@ -51,6 +52,7 @@ pub fn settings(state: &Path) -> Settings {
         allow_runtime: Vec::new(),
         scratch_bytes: 64 * MIB,
         grace: Duration::ZERO,
+        shares: Vec::new(),
         packages: PackageSettings {
             uv: None,
             index: Some("none".into()),
@@ -71,7 +73,7 @@ fn runner_dir() -> PathBuf {
 
 /// For functions pickled by our image's Python.
 pub fn python_of(image: &str) -> Wanted<'_> {
-    Wanted { image, mode: Mode::Python, python: Some("3.11"), runtime: None }
+    Wanted { image, mode: Mode::Python, python: Some("3.11"), runtime: None, shares: &[] }
 }
 
 /// For commands.
@@ -88,7 +90,8 @@ impl Host {
         let dial = Dial::new(&settings.host_name, settings.source.clone());
         let client = Client::new(Arc::new(dial), Tasks::new());
         let data = Data::new(client, &settings.cache_dir, settings.cache_bytes, Tasks::new());
-        let containers = Containers::open(&settings, &board, &Tasks::new(), data)
+        let shares = Shares::new(settings.shares.clone(), board.clone());
+        let containers = Containers::open(&settings, &board, &Tasks::new(), data, &shares)
             .await
             .expect("Docker runs here, and the images are made by `make images`");
         Host { settings, board, containers, _state: state }

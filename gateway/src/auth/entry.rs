@@ -37,6 +37,9 @@ pub struct Entry {
     /// Which host it is, or the one that may join by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// All shares that its calls may use; any, if `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shares: Option<Vec<String>>,
 }
 
 impl Entry {

@@ -63,18 +63,25 @@ pub struct Identity {
     pub owner: String,
     scopes: Vec<Scope>,
     host: Option<String>,
+    shares: Option<Vec<String>>,
 }
 
 impl Identity {
     /// Somebody without a token, who may do nothing.
     pub fn nobody() -> Identity {
-        Identity { id: String::new(), owner: String::new(), scopes: Vec::new(), host: None }
+        Identity {
+            id: String::new(),
+            owner: String::new(),
+            scopes: Vec::new(),
+            host: None,
+            shares: None,
+        }
     }
 
-    /// The function of one of this owner's calls: it makes calls, and handles those that it made.
-    pub fn of_owner(owner: &str) -> Identity {
+    /// The function of one of this owner's calls: it makes calls, and handles those that it made, and may use the shares that whoever made its call may.
+    pub fn of_owner(owner: &str, shares: Option<Vec<String>>) -> Identity {
         let scopes = vec![Scope::Submit, Scope::Read, Scope::Cancel];
-        Identity { id: String::new(), owner: owner.to_owned(), scopes, host: None }
+        Identity { id: String::new(), owner: owner.to_owned(), scopes, host: None, shares }
     }
 
     /// Whoever presents this.
@@ -84,6 +91,7 @@ impl Identity {
             owner: entry.owner.clone(),
             scopes: entry.scopes.clone(),
             host: entry.host.clone().filter(|_| entry.is_host()),
+            shares: entry.shares.clone(),
         }
     }
 
@@ -96,6 +104,16 @@ impl Identity {
     /// Whether a call of this owner is theirs to see.
     pub fn sees(&self, owner: &str) -> bool {
         self.owner == owner || self.is_admin()
+    }
+
+    /// All shares that their calls may use, where they are limited.
+    pub fn share_limit(&self) -> Option<&[String]> {
+        self.shares.as_deref()
+    }
+
+    /// Whether their calls may use this share.
+    pub fn may_share(&self, name: &str) -> bool {
+        self.share_limit().is_none_or(|shares| shares.iter().any(|share| share == name))
     }
 
     /// The host they are, if they are one.

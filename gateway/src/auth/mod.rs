@@ -42,6 +42,8 @@ use crate::tasks::Tasks;
 
 /// Who owns calls where nobody said it.
 pub const DEFAULT_OWNER: &str = "default";
+/// Why [`NewToken::limits_an_admin`] is a mistake.
+pub const ADMIN_LIMITED: &str = "would limit an admin, who can make tokens without that limit";
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -60,6 +62,8 @@ pub struct NewToken {
     pub uses: Option<u32>,
     /// The one host that may join by it.
     pub host: Option<String>,
+    /// All shares that its calls may use; any, if `None`.
+    pub shares: Option<Vec<String>>,
 }
 
 impl NewToken {
@@ -71,6 +75,11 @@ impl NewToken {
             scopes: scopes.to_vec(),
             ..NewToken::default()
         }
+    }
+
+    /// Whether it would limit somebody who can make a token without that limit.
+    pub fn limits_an_admin(&self) -> bool {
+        self.shares.is_some() && self.scopes.contains(&Scope::Admin)
     }
 
     fn into_entry(self, now_unix_s: u64) -> Result<(String, Entry), TokensError> {
@@ -86,6 +95,7 @@ impl NewToken {
             revoked_unix_s: None,
             uses_left: self.uses,
             host: self.host,
+            shares: self.shares,
         };
         Ok((made.text, entry))
     }

@@ -77,6 +77,9 @@ pub struct CallOptions {
     pub background: bool,
     /// For people.
     pub name: Option<String>,
+    /// All shares that whoever made it may use, where that is limited; so its functions' calls may use no others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share_limit: Option<Vec<String>>,
 }
 
 /// A call to be created.

@@ -574,7 +574,12 @@ impl Owner {
             suspect: if idle { self.hosts.suspect() } else { None },
             has_run: self.state == CallState::Running,
         };
-        let waiting = wait::why(self.machine.outstanding(), &self.placement, workers);
+        let waiting = wait::why(
+            self.machine.outstanding(),
+            &self.placement,
+            workers,
+            &self.shared.spec.shares,
+        );
         let hosts = self.hosts.at_work();
         self.shared.record.send_if_modified(|record| {
             let before = (record.state, record.done, record.inputs, record.total, record.workers);

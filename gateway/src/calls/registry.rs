@@ -17,6 +17,7 @@ use crate::blobs::Blobs;
 use crate::fleet::{Fleet, Need};
 use crate::images;
 use crate::secrets::{Secrets, SecretsError};
+use crate::shares;
 use crate::store::durable::{Change, Journal};
 use crate::store::{Spill, StoreError};
 use crate::tasks::Tasks;
@@ -105,6 +106,9 @@ pub enum AdmitError {
     /// No host is connected.
     #[error("no host is connected")]
     NoHosts,
+    /// No host has its shares.
+    #[error("no host has the shares of the call")]
+    NoSuchShare(shares::Missing),
     /// One worker is larger than any host.
     #[error("no host has {asked_cpu} cores and {asked_ram} bytes of memory")]
     TooLarge {
@@ -331,6 +335,7 @@ impl Calls {
             runtime: spec.runtime.clone(),
             cpu: spec.cpu,
             ram_bytes: spec.ram_bytes,
+            shares: spec.shares.keys().cloned().collect(),
         };
         let start = Start {
             commands,
@@ -438,6 +443,10 @@ impl Calls {
                 return Err(AdmitError::NoSuchRuntime { runtime: runtime.clone(), there });
             }
             hosts = Arc::new(allowing);
+        }
+        if !new.spec.shares.is_empty() {
+            let with = shares::hosts_with(&hosts, &new.spec.shares);
+            hosts = Arc::new(with.map_err(AdmitError::NoSuchShare)?);
         }
         let (cpu, ram) = (new.spec.cpu, new.spec.ram_bytes);
         if !hosts.iter().any(|host| host.cores + 1e-6 >= cpu && host.ram_bytes >= ram) {

@@ -1,5 +1,7 @@
 //! Why a call waits, in words for people. Pure.
 
+use std::collections::BTreeMap;
+
 use crate::fleet::Placement;
 
 /// What is known about the workers of a call.
@@ -17,8 +19,13 @@ pub struct Workers<'a> {
     pub has_run: bool,
 }
 
-/// Why nothing of a call runs; `None` when something does or nothing is to be run.
-pub fn why(waiting_inputs: u64, placement: &Placement, workers: Workers<'_>) -> Option<String> {
+/// Why nothing of a call with these shares runs; `None` when something does or nothing is to be run.
+pub fn why(
+    waiting_inputs: u64,
+    placement: &Placement,
+    workers: Workers<'_>,
+    shares: &BTreeMap<String, String>,
+) -> Option<String> {
     if workers.running > 0 {
         return None;
     }
@@ -39,14 +46,21 @@ pub fn why(waiting_inputs: u64, placement: &Placement, workers: Workers<'_>) -> 
     if placement.hosts == 0 {
         return Some("waiting: no host is connected".to_owned());
     }
-    if placement.slots == 0 && placement.closed_slots > 0 {
-        return Some(format!(
-            "waiting: the hosts with its {} slots are draining or do not answer",
-            placement.closed_slots
-        ));
-    }
     if placement.slots == 0 {
-        return Some("waiting: no connected host is large enough or has the image".to_owned());
+        let names: Vec<&str> = shares.keys().map(String::as_str).collect();
+        let names = names.join(" and ");
+        return Some(match (placement.closed_slots, names.is_empty()) {
+            (0, true) => "waiting: no connected host is large enough or has the image".to_owned(),
+            (0, false) => format!(
+                "waiting: no connected host that has share {names} is large enough and has the image"
+            ),
+            (closed, true) => {
+                format!("waiting: the hosts with its {closed} slots are draining or do not answer")
+            }
+            (closed, false) => format!(
+                "waiting: the hosts with its {closed} slots, which have share {names}, are draining or do not answer"
+            ),
+        });
     }
     if placement.targets.is_empty() {
         let ahead = match placement.ahead {
@@ -76,47 +90,75 @@ mod tests {
 
     #[test]
     fn a_full_fleet_says_how_many_calls_are_ahead() {
-        let text = why(5, &full(), NONE).expect("waits");
+        let text = why(5, &full(), NONE, &BTreeMap::new()).expect("waits");
         assert_eq!(text, "waiting: 0 of 12 slots free, 3 calls ahead");
         let alone = Placement { ahead: 0, ..full() };
-        assert_eq!(why(5, &alone, NONE).as_deref(), Some("waiting: 0 of 12 slots free"));
+        assert_eq!(
+            why(5, &alone, NONE, &BTreeMap::new()).as_deref(),
+            Some("waiting: 0 of 12 slots free")
+        );
     }
 
     #[test]
     fn a_call_that_lost_its_workers_to_others_is_paused() {
-        let text = why(5, &full(), Workers { has_run: true, ..NONE }).expect("waits");
+        let text =
+            why(5, &full(), Workers { has_run: true, ..NONE }, &BTreeMap::new()).expect("waits");
         assert_eq!(text, "paused: others have their share of 12 slots now, 3 calls ahead");
     }
 
     #[test]
     fn what_the_host_says_comes_first_and_running_calls_do_not_wait() {
         let pulling = Workers { host_says: Some("pulling image x 40 %"), ..NONE };
-        assert_eq!(why(5, &full(), pulling).as_deref(), Some("pulling image x 40 %"));
-        assert_eq!(why(5, &full(), Workers { running: 1, ..NONE }), None);
+        assert_eq!(
+            why(5, &full(), pulling, &BTreeMap::new()).as_deref(),
+            Some("pulling image x 40 %")
+        );
+        assert_eq!(why(5, &full(), Workers { running: 1, ..NONE }, &BTreeMap::new()), None);
         let starting = Workers { starting: 1, ..NONE };
-        assert_eq!(why(5, &full(), starting).as_deref(), Some("starting containers"));
+        assert_eq!(
+            why(5, &full(), starting, &BTreeMap::new()).as_deref(),
+            Some("starting containers")
+        );
     }
 
     #[test]
     fn a_silent_host_is_named() {
-        let text = why(5, &full(), Workers { suspect: Some("box"), ..NONE }).expect("waits");
+        let text = why(5, &full(), Workers { suspect: Some("box"), ..NONE }, &BTreeMap::new())
+            .expect("waits");
         assert!(text.starts_with("waiting: host box does not answer; "), "{text}");
     }
 
     #[test]
     fn without_a_host_that_fits_it_says_which_kind_of_host_is_missing() {
         let nobody = Placement::default();
-        assert_eq!(why(5, &nobody, NONE).as_deref(), Some("waiting: no host is connected"));
+        assert_eq!(
+            why(5, &nobody, NONE, &BTreeMap::new()).as_deref(),
+            Some("waiting: no host is connected")
+        );
         let small = Placement { hosts: 1, ..nobody.clone() };
         let text = "waiting: no connected host is large enough or has the image";
-        assert_eq!(why(5, &small, NONE).as_deref(), Some(text));
+        assert_eq!(why(5, &small, NONE, &BTreeMap::new()).as_deref(), Some(text));
         let closed = Placement { hosts: 1, closed_slots: 4, ..nobody };
         let text = "waiting: the hosts with its 4 slots are draining or do not answer";
-        assert_eq!(why(5, &closed, NONE).as_deref(), Some(text));
+        assert_eq!(why(5, &closed, NONE, &BTreeMap::new()).as_deref(), Some(text));
+    }
+
+    #[test]
+    fn a_call_with_shares_is_told_that_only_hosts_with_them_count() {
+        let shares = BTreeMap::from([("data".into(), "/d".into()), ("out".into(), "/o".into())]);
+        let none = Placement { hosts: 2, ..Placement::default() };
+        let text = why(5, &none, NONE, &shares).expect("waits");
+        assert!(
+            text.contains("share data and out") && text.contains("no connected host"),
+            "{text}"
+        );
+        let away = Placement { closed_slots: 4, ..none };
+        let text = why(5, &away, NONE, &shares).expect("waits");
+        assert!(text.contains("share data and out") && text.contains("do not answer"), "{text}");
     }
 
     #[test]
     fn a_call_whose_inputs_are_all_done_waits_for_more() {
-        assert_eq!(why(0, &full(), NONE).as_deref(), Some("waiting for inputs"));
+        assert_eq!(why(0, &full(), NONE, &BTreeMap::new()).as_deref(), Some("waiting for inputs"));
     }
 }

@@ -129,7 +129,7 @@ impl Shared {
 
 fn alike(a: &HostStatus, b: &HostStatus) -> bool {
     (a.cores, a.lent_cores, a.ram_bytes, a.pull) == (b.cores, b.lent_cores, b.ram_bytes, b.pull)
-        && a.images == b.images
+        && (&a.images, &a.shares) == (&b.images, &b.shares)
         && a.runtimes == b.runtimes
 }
 
@@ -168,6 +168,7 @@ mod tests {
             pull: false,
             images: vec![Image { name: "x".into(), python: None }],
             runtimes: vec!["runc".into()],
+            shares: Vec::new(),
         }
     }
 

@@ -153,6 +153,7 @@ impl Owner {
             pull: status.pull,
             images: status.images.into_iter().map(|image| image.name).collect(),
             runtimes: status.runtimes,
+            shares: status.shares.into_iter().filter(|it| it.there).map(|it| it.name).collect(),
         };
         self.placements.host(link, room);
     }

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::fields::{Fields, check_text};
 use super::problem::{Code, Problem};
-use super::{json_inputs, packages, secrets};
+use super::{json_inputs, packages, secrets, shares};
 use crate::blobs::BlobId;
 use crate::calls::{CallOptions, OnError};
 
@@ -57,6 +57,7 @@ const KNOWN: &[&str] = &[
     "ram",
     "env",
     "secrets",
+    "shares",
     "timeout",
     "retries",
     "max_parallelism",
@@ -96,6 +97,7 @@ pub fn parse(body: &[u8], form: Form) -> Result<CallRequest, Problem> {
         packages: packages::of(&fields)?,
         secrets: secrets::of(&fields)?,
         data: Vec::new(),
+        shares: shares::of(&fields)?,
     };
     secrets::refuse_both(&spec.env, &spec.secrets)?;
     let options = CallOptions {
@@ -104,6 +106,7 @@ pub fn parse(body: &[u8], form: Form) -> Result<CallRequest, Problem> {
         on_error: on_error(&fields)?,
         background: fields.flag("background")?.unwrap_or(false),
         name: name_of(&fields)?,
+        share_limit: None,
     };
     let more_inputs = fields.flag("more_inputs")?.unwrap_or(false);
     Ok(CallRequest {

@@ -44,6 +44,7 @@ fn every_field_is_taken_over() {
         on_error: OnError::Stop,
         background: true,
         name: Some("n".into()),
+        share_limit: None,
     };
     assert_eq!(call.options, expected);
 }

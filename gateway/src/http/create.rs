@@ -24,7 +24,7 @@ use super::feed::{Piece, feed};
 use super::problem::{Code, Problem};
 use super::record::Repeated;
 use super::request_body::{self, Arrival, FrameReader};
-use super::{Front, events, nested, records};
+use super::{Front, events, nested, records, shares};
 use crate::auth::Identity;
 use crate::calls::{CallHandle, Created, NewCall};
 
@@ -61,12 +61,14 @@ pub async fn create(
         true => None,
         false => Some(accept::event_form(&parts.headers)?),
     };
+    shares::may_use(&who, &arriving.request.spec.shares)?;
+    arriving.request.options.share_limit = who.share_limit().map(<[String]>::to_vec);
     let (data, pin) = front.blobs.claim(&who.owner, std::mem::take(&mut arriving.request.data))?;
     let new = NewCall {
         spec: CallSpec { data, ..arriving.request.spec },
         options: arriving.request.options,
         key,
-        owner: who.owner,
+        owner: who.owner.clone(),
         function: arriving.function,
         pin: Some(Arc::new(pin)),
         parent,
@@ -74,7 +76,11 @@ pub async fn create(
     let is_nested = new.parent.is_some();
     let (call, repeated) = match front.calls.create(new).await? {
         Created::New(call) => (call, false),
-        Created::Existing(call) => (call, true),
+        Created::Existing(call) => {
+            // What follows are inputs for it, whatever this request says of shares.
+            shares::may_use(&who, &call.spec().shares)?;
+            (call, true)
+        }
     };
     if is_nested {
         nested::watch(front, &call);

@@ -54,6 +54,7 @@ pub fn join_token(host: Option<String>, uses: u32, life: Option<Duration>) -> Ne
         life: Some(life.unwrap_or(JOIN_LIFE)),
         uses: Some(uses),
         host,
+        shares: None,
     }
 }
 

@@ -9,7 +9,7 @@
 //! - [`create`], [`inputs`], [`feed`]: bodies become calls. [`call_request`] over [`fields`], [`json_inputs`], [`packages`] and [`query`]
 //!   read what users write; they are pure. [`request_body`] reads bodies with limits.
 //! - [`events`]: a call's log becomes a stream, in the form [`accept`] chose, by [`render_json`] or [`render_frames`].
-//! - [`blobs`]: bytes of shared data in and out; [`environments`]: which of them hosts share packages in. [`run`] over [`run_output`]: the one-liner. [`records`], [`hosts`], [`join`], [`tokens`], [`secrets`], [`health`]: the small answers, and the agents' door.
+//! - [`blobs`]: bytes of shared data in and out; [`environments`]: which of them hosts share packages in. [`run`] over [`run_output`]: the one-liner. [`records`], [`hosts`], [`join`], [`tokens`], [`secrets`], [`shares`], [`health`]: the small answers, and the agents' door.
 //! - [`record`]: what of it goes to the audit log.
 //! - [`nested`]: whom a function in a container asks for.
 //! - [`problem`]: every error becomes its status here and nowhere else.
@@ -56,6 +56,7 @@ mod run;
 mod run_output;
 mod secrets;
 pub mod server;
+mod shares;
 mod tokens;
 
 use std::collections::BTreeSet;
@@ -226,6 +227,8 @@ async fn act(
         Action::ReadFunction => records::function(&records::find(front, &who, id)?).await,
         Action::AppendInputs => {
             let call = records::find(front, &who, id)?;
+            // Inputs are code: whoever gives some has what their call has.
+            shares::may_use(&who, &call.spec().shares)?;
             let answer = inputs::append(&call, request).await;
             answer.map_err(|problem| problem.with_call(call.id()))
         }

@@ -54,7 +54,8 @@ pub fn resolve(
             ));
         }
     }
-    Ok((Identity::of_owner(call.owner()), Some(call)))
+    let limit = call.options().share_limit.clone();
+    Ok((Identity::of_owner(call.owner(), limit), Some(call)))
 }
 
 /// The call, if it runs on the host that asks.

@@ -50,6 +50,7 @@ codes! {
     BadField "bad_field" 400 "A field has a value it cannot have"
     Unauthenticated "unauthenticated" 401 "A valid token is needed"
     Forbidden "forbidden" 403 "The token does not allow this"
+    ShareForbidden "share_forbidden" 403 "The token may not use the share"
     OriginRefused "origin_refused" 403 "Requests from web pages are refused"
     UnknownRoute "unknown_route" 404 "There is no such route"
     UnknownCall "unknown_call" 404 "There is no such call"
@@ -74,6 +75,7 @@ codes! {
     TooLarge "too_large" 413 "Too large"
     UnsupportedMediaType "unsupported_media_type" 415 "The body's media type is not taken here"
     DoesNotFit "does_not_fit" 422 "No host is large enough"
+    NoSuchShare "no_such_share" 422 "No host has the share"
     NoSuchImage "no_such_image" 422 "No host has this image"
     NoSuchRuntime "no_such_runtime" 422 "No host lets calls choose this runtime"
     NoImageForPython "no_image_for_python" 422 "No image has this version of Python"
@@ -320,6 +322,7 @@ impl From<AdmitError> for Problem {
                 ),
                 "Name an image with this Python, or run the client with the image's Python.",
             ),
+            AdmitError::NoSuchShare(missing) => super::shares::missing(&missing),
             AdmitError::UnknownSecrets { names } => super::secrets::unknown(&names),
             AdmitError::TooDeep { limit } => Problem::new(
                 Code::NestedTooDeep,

@@ -25,7 +25,7 @@ use super::problem::Problem;
 use super::query::Query;
 use super::request_body::Arrival;
 use super::run_output::{RunOutput, Step};
-use super::{Front, events, records, request_body, secrets};
+use super::{Front, events, records, request_body, secrets, shares};
 use crate::auth::Identity;
 use crate::calls::{CallHandle, CallOptions, Created, EventReader, NewCall, OnError};
 
@@ -38,6 +38,7 @@ const ERROR: HeaderName = HeaderName::from_static("muster-error");
 pub async fn run(front: &Front, who: Identity, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let wanted = Wanted::parse(parts.uri.query())?;
+    shares::may_use(&who, &wanted.spec.shares)?;
     request_body::check_length(&body, STDIN, MAX_ITEM, LESS_STDIN)?;
     let new = NewCall {
         spec: wanted.spec,
@@ -47,6 +48,7 @@ pub async fn run(front: &Front, who: Identity, request: Request) -> Result<Respo
             on_error: OnError::Continue,
             background: false,
             name: None,
+            share_limit: who.share_limit().map(<[String]>::to_vec),
         },
         key: None,
         owner: who.owner,
@@ -79,7 +81,7 @@ struct Wanted {
 impl Wanted {
     fn parse(query: Option<&str>) -> Result<Wanted, Problem> {
         const ONCE: &[&str] = &["image", "runtime", "cpu", "ram", "timeout", "cmd", "stderr"];
-        let query = Query::parse(query, ONCE, &["arg", "env", "secret"])?;
+        let query = Query::parse(query, ONCE, &["arg", "env", "secret", "share"])?;
         let image = query.get("image").map(str::to_owned).map(checks::image).transpose()?;
         let timeout = query.number("timeout", "Give seconds, for example 60.")?;
         let spec = CallSpec {
@@ -100,6 +102,7 @@ impl Wanted {
             packages: None,
             secrets: secrets::wanted("secret", query.all("secret").map(str::to_owned).collect())?,
             data: Vec::new(),
+            shares: shares::of_query(query.all("share"))?,
         };
         secrets::refuse_both(&spec.env, &spec.secrets)?;
         Ok(Wanted {

@@ -12,8 +12,8 @@ use super::fields::Fields;
 use super::problem::{Code, Problem};
 use super::query::Query;
 use super::record::About;
-use super::{Front, records, request_body};
-use crate::auth::{Entry, Identity, NewToken, Scope, TokensError, token};
+use super::{Front, records, request_body, shares};
+use crate::auth::{ADMIN_LIMITED, Entry, Identity, NewToken, Scope, TokensError, token};
 use crate::tls::Tls;
 
 /// The largest body of a request that is about the gateway itself.
@@ -34,6 +34,7 @@ pub struct TokenRecord {
     revoked: Option<String>,
     uses_left: Option<u32>,
     host: Option<String>,
+    shares: Option<Vec<String>>,
 }
 
 #[derive(Serialize)]
@@ -61,6 +62,7 @@ impl TokenRecord {
             revoked: entry.revoked_unix_s.map(time),
             uses_left: entry.uses_left,
             host: entry.host,
+            shares: entry.shares,
         }
     }
 }
@@ -68,7 +70,8 @@ impl TokenRecord {
 /// `POST /v1/tokens`: the only answer that has the token itself.
 pub async fn create(front: &Front, who: &Identity, request: Request) -> Result<Response, Problem> {
     let body = control_body(request).await?;
-    let fields = Fields::parse("The token", &body, &["owner", "name", "scopes", "expires_in"])?;
+    let fields =
+        Fields::parse("The token", &body, &["owner", "name", "scopes", "expires_in", "shares"])?;
     let owner = fields.text("owner", NAMES)?.unwrap_or_else(|| who.owner.clone());
     if !is_name(&owner) {
         return Err(Problem::bad_field("owner", "is not the name of an owner", NAMES));
@@ -82,8 +85,16 @@ pub async fn create(front: &Front, who: &Identity, request: Request) -> Result<R
         name,
         scopes: scopes(&fields)?,
         life: life(&fields)?,
+        shares: shares::limit(&fields)?,
         ..NewToken::default()
     };
+    if new.limits_an_admin() {
+        return Err(Problem::bad_field(
+            "shares",
+            ADMIN_LIMITED,
+            "Leave out `shares`, or the scope `admin`.",
+        ));
+    }
     let tokens = front.tokens.clone();
     let (token, entry) = written(move || tokens.create(new, crate::unix_s())).await?;
     let id = entry.id.clone();

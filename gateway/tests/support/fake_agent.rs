@@ -158,6 +158,7 @@ async fn report(host: Arc<Host>, out: mpsc::Sender<Frame>) {
         pull: false,
         images: vec![Image { name: "muster/python:3.11".into(), python: Some("3.11".into()) }],
         runtimes: vec!["runc".into()],
+        shares: Vec::new(),
     };
     let mut tick = tokio::time::interval(Duration::from_secs(5));
     loop {

@@ -22,6 +22,10 @@ from muster import _wire
 from muster._runner import _describe
 
 TOKEN = "muster_test_token"
+SHARES = [
+    {"name": "data", "writable": False, "there": True},
+    {"name": "out", "writable": True, "there": False},
+]
 _here = threading.local()
 
 
@@ -331,7 +335,7 @@ class _Handler(BaseHTTPRequestHandler):
         if method == "GET" and parts == ["v1", "calls"]:
             return self.answer(200, {"calls": [call.record() for call in self.fake.calls.values()]})
         if method == "GET" and parts == ["v1", "hosts"]:
-            return self.answer(200, {"hosts": [{"host": "fake-host"}]})
+            return self.answer(200, {"hosts": [{"host": "fake-host", "shares": SHARES}]})
         if parts[:2] == ["v1", "secrets"]:
             return self.secret(method, parts[2:], body)
         if parts == ["v1", "hosts", "fake-host", "drain"]:

@@ -28,7 +28,9 @@ def test_a_call_can_be_listed_followed_and_cancelled(gateway, capsys):
     assert main(["cancel", call.id]) == 0
     assert main(["--url", gateway.url, "status", call.id]) == 0
     assert main(["hosts"]) == 0
-    assert "fake-host" in capsys.readouterr().out
+    listed = capsys.readouterr().out
+    assert "fake-host" in listed
+    assert "data:ro out:rw:absent" in listed
     assert main(["drain", "fake-host"]) == 0
     assert main(["drain", "--undo", "fake-host"]) == 0
     assert capsys.readouterr().out == "fake-host draining\nfake-host ready\n"

@@ -341,6 +341,8 @@ def test_a_problem_at_creation_is_its_own_exception_with_what_to_do(gateway):
         (422, "no_such_runtime", muster.NoHosts),
         (422, "no_image_for_python", muster.ImageError),
         (422, "python_mismatch", muster.ImageError),
+        (422, "no_such_share", muster.ShareError),
+        (403, "share_forbidden", muster.ShareError),
         (400, "bad_field", muster.ApiError),
     ]:
         gateway.refusals = [(status, {"code": code, "detail": "it is so.", "action": "Do this."})]

@@ -2,7 +2,7 @@
 //!
 //! `PROTOCOL.md` beside this crate is the truth; this crate, and `muster._wire` in Python, implement it and run the same
 //! vectors. Three layers: [`frame`] cuts a byte stream into frames, [`batch`], [`print`] and [`results`] read and write the
-//! binary bodies, [`message`] holds the JSON ones. [`pieces`] keeps large bodies as they came. [`page`] is the layout of the memory shared with a runner.
+//! binary bodies, [`message`] holds the JSON ones. [`pieces`] keeps large bodies as they came. [`page`] is the layout of the memory shared with a runner. [`share`] says where shared folders may be seen.
 //!
 //! Nothing here trusts its input: lengths are checked before memory is taken, and a body that does not add up is an error.
 
@@ -14,6 +14,7 @@ pub mod pieces;
 pub mod print;
 pub mod receipt;
 pub mod results;
+pub mod share;
 
 /// The largest single input or output, in bytes.
 pub const MAX_ITEM: usize = 256 << 20;

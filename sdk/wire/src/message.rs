@@ -75,6 +75,9 @@ pub struct CallSpec {
     /// Shared data that its workers read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub data: Vec<BlobRef>,
+    /// Shared folders of the host, by name, and where its workers see them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub shares: BTreeMap<String, String>,
 }
 
 /// Packages of a call.
@@ -133,6 +136,18 @@ pub struct Image {
     pub python: Option<String>,
 }
 
+/// A shared folder of a host.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Share {
+    /// What calls name it by.
+    pub name: String,
+    /// Whether workers may write to it.
+    #[serde(default)]
+    pub writable: bool,
+    /// Whether the folder is there now.
+    pub there: bool,
+}
+
 /// HOST_STATUS: a host's capacity, slots and images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HostStatus {
@@ -176,6 +191,9 @@ pub struct HostStatus {
     /// Runtimes that calls may ask for; the first is that of calls that ask for none.
     #[serde(default)]
     pub runtimes: Vec<String>,
+    /// Shared folders of its settings, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shares: Vec<Share>,
 }
 
 /// HELLO of pid 1 or of a runner.

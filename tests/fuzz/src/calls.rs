@@ -5,13 +5,15 @@ use std::sync::LazyLock;
 
 use clap::Parser;
 use muster_agent::container::profile::{Plan, Profile};
-use muster_agent::engine::{ContainerCreateBody, EngineFacts};
+use muster_agent::engine::{ContainerCreateBody, EngineFacts, Mount};
 use muster_agent::settings::{Flags, Machine, Settings};
+use muster_agent::shares::{Share, ShareMount, Shares};
+use muster_agent::status::Board;
 use muster_gateway::http::call_request::{self, Form};
 use muster_wire::message::{CallSpec, from_json, to_json};
 
 static PROFILE: LazyLock<Profile> = LazyLock::new(profile);
-static PLAIN: LazyLock<ContainerCreateBody> = LazyLock::new(|| described(""));
+static PLAIN: LazyLock<ContainerCreateBody> = LazyLock::new(|| described("", &[]));
 
 /// A call as users ask for it, or as an agent gets it.
 pub fn call_to_container(data: &[u8]) {
@@ -31,13 +33,35 @@ pub fn call_to_container(data: &[u8]) {
     }
 }
 
+/// Of shares only those that the settings name, and without any the rest is the same.
 fn reaches_only_the_image(spec: &CallSpec) {
-    let mut body = described(&spec.image);
+    let shares = Shares::new(
+        vec![share("data", false), share("out", true)],
+        Board::of("node", 2, 1 << 30, false),
+    );
+    if let Ok(mounts) = shares.mounts(&spec.shares) {
+        for mount in &mounts {
+            let known = [("/srv/data", false), ("/srv/out", true)];
+            assert!(known.contains(&(mount.source.to_str().unwrap_or_default(), mount.writable)));
+        }
+        let of_share = |mount: &Mount| {
+            mount.source.as_deref().is_some_and(|source| source.starts_with("/srv/"))
+        };
+        let mut body = described("", &mounts);
+        let all = body.host_config.as_mut().and_then(|host| host.mounts.as_mut());
+        all.expect("always there").retain(|mount| !of_share(mount));
+        assert_eq!(body, *PLAIN);
+    }
+    let mut body = described(&spec.image, &[]);
     assert_eq!(body.image.replace(String::new()).as_deref(), Some(spec.image.as_str()));
     assert_eq!(body, *PLAIN);
 }
 
-fn described(image: &str) -> ContainerCreateBody {
+fn share(name: &str, writable: bool) -> Share {
+    Share { name: name.into(), path: Path::new("/srv").join(name), writable }
+}
+
+fn described(image: &str, shares: &[ShareMount]) -> ContainerCreateBody {
     PROFILE.container(&Plan {
         name: "worker",
         host_name: "worker",
@@ -47,6 +71,7 @@ fn described(image: &str) -> ContainerCreateBody {
         socket_dir: Path::new("/run/socket"),
         mounts_dir: Path::new("/run/mounts"),
         builder: None,
+        shares,
         address: None,
     })
 }
@@ -69,6 +94,7 @@ fn profile() -> Profile {
         swap_limit: true,
         runtimes: vec!["runc".into()],
         default_runtime: "runc".into(),
+        folder: "/var/lib/docker".into(),
     };
     Profile::new(&settings, &facts, 65_536)
 }

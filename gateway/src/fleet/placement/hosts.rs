@@ -23,6 +23,8 @@ pub struct HostRoom {
     pub images: Vec<String>,
     /// Runtimes that calls may ask for.
     pub runtimes: Vec<String>,
+    /// Names of the shares that are there.
+    pub shares: Vec<String>,
 }
 
 /// Names a kind of hosts.
@@ -68,6 +70,12 @@ impl HostRoom {
     pub fn suits(&self, need: &Need) -> bool {
         (self.pull || self.images.iter().any(|there| images::same(there, &need.image)))
             && need.runtime.as_ref().is_none_or(|runtime| self.runtimes.contains(runtime))
+            && self.shares(&need.shares)
+    }
+
+    /// Whether it has all of these shares.
+    pub fn shares(&self, names: &[String]) -> bool {
+        names.iter().all(|name| self.shares.contains(name))
     }
 }
 

@@ -6,8 +6,8 @@
 //!
 //! **Cost.** With a thousand hosts, a hundred thousand slots and ten thousand calls, placing everything anew for each change would take longer than the changes are apart. So what was placed stays, and a change costs what it changes:
 //!
-//! - Calls of one owner, size, image and runtime are one *class*: in it the order of shares is the order of counts. A class keeps its calls that want more ("hungry") and those that have workers ("holding") by count, so the poorest and the richest call of all are among the heads of the classes, and no host that comes or goes changes an order.
-//! - Hosts that look alike are one *kind*: which host suits which image and runtime is a question of kinds. Each kind keeps its hosts by free cores.
+//! - Calls of one owner, size, image, runtime and shared folders are one *class*: in it the order of shares is the order of counts. A class keeps its calls that want more ("hungry") and those that have workers ("holding") by count, so the poorest and the richest call of all are among the heads of the classes, and no host that comes or goes changes an order.
+//! - Hosts that look alike are one *kind*: which host has which image, runtime and folders is a question of kinds. Each kind keeps its hosts by free cores.
 //! - What a call may have before the next one's turn is given, or taken, at once; a share of a large fleet is given in pieces of several slots a host. Pieces are of one slot where a call gets less than four slots a host.
 //! - A class whose poorest call can get nothing is left alone until something changes, whatever the number of its calls.
 //!
@@ -63,17 +63,22 @@ pub struct Need {
     pub cpu: f64,
     /// Memory of one worker, in bytes.
     pub ram_bytes: u64,
+    /// Names of the shares that its containers mount, sorted.
+    pub shares: Vec<String>,
 }
+
+/// Image, runtime and shares.
+type Place<'a> = (&'a str, Option<&'a str>, &'a [String]);
 
 /// The same as the agents reckon: what makes no difference to them makes none here.
 impl Need {
-    fn key(&self) -> (&str, (&str, Option<&str>), Size) {
+    fn key(&self) -> (&str, Place<'_>, Size) {
         (&self.owner, self.place(), Size::of(self.cpu, self.ram_bytes))
     }
 
     /// What decides which hosts suit it.
-    fn place(&self) -> (&str, Option<&str>) {
-        (&self.image, self.runtime.as_deref())
+    fn place(&self) -> Place<'_> {
+        (&self.image, self.runtime.as_deref(), &self.shares)
     }
 }
 
@@ -105,7 +110,7 @@ pub struct Placements {
     changed: BTreeSet<u64>,
 }
 
-/// Calls of one owner whose workers have one size, one image and one runtime.
+/// Calls of one owner whose workers have one size, one image, one runtime and the same shared folders.
 #[derive(Debug)]
 struct Class {
     need: Need,
@@ -160,14 +165,17 @@ impl Size {
 }
 
 impl Placements {
-    /// A host came, or looks different now. Workers it has no room for any more are taken back; from one that drains, all.
+    /// A host came, or looks different now. Workers it has no room for any more are taken back, and those whose shares it has lost; from one that drains, all.
     pub fn host(&mut self, link: LinkId, room: HostRoom) {
-        let drains = room.state == HostState::Draining;
+        let held = self.hosts.get(link).map(|host| host.held.clone()).unwrap_or_default();
+        let leaves = |(call, _): &(u64, u32)| {
+            let need = &self.classes[self.calls[call].class].need;
+            room.state == HostState::Draining || !room.shares(&need.shares)
+        };
+        let leaving: Vec<(u64, u32)> = held.into_iter().filter(leaves).collect();
         self.hosts.set(link, room);
-        if drains && let Some(host) = self.hosts.get(link) {
-            for (call, count) in host.held.clone() {
-                self.take(call, link, count);
-            }
+        for (call, count) in leaving {
+            self.take(call, link, count);
         }
         while let Some(host) = self.hosts.get(link)
             && !host.free.holds(Size::default())

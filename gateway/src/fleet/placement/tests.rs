@@ -14,11 +14,19 @@ fn room(cores: f64) -> HostRoom {
         pull: false,
         images: vec!["x".into()],
         runtimes: vec!["runc".into()],
+        shares: Vec::new(),
     }
 }
 
 fn need(cpu: f64, gib: u64) -> Need {
-    Need { owner: "a".into(), image: "x".into(), runtime: None, cpu, ram_bytes: gib * GIB }
+    Need {
+        owner: "a".into(),
+        image: "x".into(),
+        runtime: None,
+        cpu,
+        ram_bytes: gib * GIB,
+        shares: Vec::new(),
+    }
 }
 
 /// The same for another owner.
@@ -126,6 +134,54 @@ fn calls_go_where_their_image_is_and_where_it_may_be_pulled() {
     placements.host(2, HostRoom { pull: true, ..room(3.0) });
     placements.settle();
     assert_eq!(placements.of(1).collect::<Vec<_>>(), [(2, 3)]);
+}
+
+fn sharing(cores: f64, shares: &[&str]) -> HostRoom {
+    HostRoom { shares: shares.iter().map(|name| (*name).to_owned()).collect(), ..room(cores) }
+}
+
+fn with(shares: &[&str], need: Need) -> Need {
+    Need { shares: shares.iter().map(|name| (*name).to_owned()).collect(), ..need }
+}
+
+#[test]
+fn calls_go_where_all_their_shares_are_and_others_anywhere() {
+    let mut placements = fleet(&[4.0]);
+    placements.host(2, sharing(2.0, &["data"]));
+    placements.host(3, sharing(1.0, &["data", "out"]));
+    enter(&mut placements, 1, &with(&["data", "out"], need(1.0, 1)), 9);
+    assert_eq!(placements.of(1).collect::<Vec<_>>(), [(3, 1)]);
+    assert_eq!(placements.slots(1), Slots { open: 1, closed: 0 });
+    enter(&mut placements, 2, &with(&["data"], need(1.0, 1)), 9);
+    assert_eq!(placements.slots(2), Slots { open: 3, closed: 0 });
+    assert!(placements.of(2).all(|(link, _)| link != 1));
+    enter(&mut placements, 3, &with(&["nfs"], need(1.0, 1)), 9);
+    assert_eq!((count(&placements, 3), placements.slots(3)), (0, Slots::default()));
+    enter(&mut placements, 4, &need(1.0, 1), 9);
+    assert_eq!(placements.slots(4), Slots { open: 7, closed: 0 });
+    assert!(placements.of(4).any(|(link, _)| link == 1));
+}
+
+#[test]
+fn a_host_that_loses_a_share_loses_the_workers_that_need_it_and_gets_them_back() {
+    let mut placements = Placements::default();
+    placements.host(1, sharing(4.0, &["data"]));
+    enter(&mut placements, 1, &with(&["data"], need(1.0, 1)), 2);
+    enter(&mut placements, 2, &need(1.0, 1), 2);
+    placements.host(1, sharing(4.0, &[]));
+    assert_eq!(placements.settle(), BTreeSet::from([1]));
+    assert_eq!([1, 2].map(|id| count(&placements, id)), [0, 2]);
+    placements.host(1, sharing(4.0, &["data"]));
+    placements.settle();
+    assert_eq!([1, 2].map(|id| count(&placements, id)), [2, 2]);
+}
+
+#[test]
+fn hosts_with_a_share_that_take_nothing_new_are_counted_apart() {
+    let mut placements = fleet(&[4.0]);
+    placements.host(2, HostRoom { state: HostState::Suspect, ..sharing(2.0, &["data"]) });
+    enter(&mut placements, 1, &with(&["data"], need(1.0, 1)), 9);
+    assert_eq!((count(&placements, 1), placements.slots(1)), (0, Slots { open: 0, closed: 2 }));
 }
 
 #[test]

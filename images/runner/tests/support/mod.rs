@@ -104,6 +104,7 @@ pub fn spec(kind: CallKind, encoding: Encoding, command: &[&str]) -> CallSpec {
         packages: None,
         secrets: Vec::new(),
         data: Vec::new(),
+        shares: Default::default(),
     }
 }
 

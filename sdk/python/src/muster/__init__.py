@@ -57,6 +57,7 @@ _HOMES = {
     "CallNotFound": "_errors",
     "DataError": "_errors",
     "SecretError": "_errors",
+    "ShareError": "_errors",
     "CallError": "_errors",
     "CallFailed": "_errors",
     "PackageError": "_errors",
@@ -99,6 +100,7 @@ if TYPE_CHECKING:
     from ._errors import PicklingError as PicklingError
     from ._errors import RemoteError as RemoteError
     from ._errors import SecretError as SecretError
+    from ._errors import ShareError as ShareError
     from ._errors import TransportError as TransportError
     from ._errors import UsageError as UsageError
     from ._errors import ValueTooLarge as ValueTooLarge

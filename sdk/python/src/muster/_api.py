@@ -17,6 +17,7 @@ from ._errors import (
     ImageError,
     NoHosts,
     SecretError,
+    ShareError,
     TransportError,
 )
 from ._http import Body, Buffer
@@ -38,6 +39,8 @@ _BY_CODE: dict[str, type[ApiError]] = {
     "blobs_full": DataError,
     "no_room_for_data": DataError,
     "data_failed": DataError,
+    "no_such_share": ShareError,
+    "share_forbidden": ShareError,
     "unknown_secret": SecretError,
     "too_many_secrets": SecretError,
 }

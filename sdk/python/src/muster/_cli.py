@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Optional
+from typing import Any, Optional
 
 from ._errors import MusterError
 
@@ -49,12 +49,13 @@ def _run(chosen: argparse.Namespace) -> int:
         ])  # fmt: skip
         return 0
     if chosen.command == "hosts":
-        _table(["host", "state", "cores", "free", "ram GB", "free", "images"], [
+        _table(["host", "state", "cores", "free", "ram GB", "free", "images", "shares"], [
             [
                 str(host.get("host")), str(host.get("state", "?")),
                 f"{host.get('cores', 0):g}", f"{host.get('free_cores', 0):g}",
                 f"{host.get('ram_bytes', 0) / 2**30:.1f}", f"{host.get('free_ram_bytes', 0) / 2**30:.1f}",
                 " ".join(str(image.get("name")) for image in host.get("images", [])),
+                " ".join(map(_share, host.get("shares", []))) or "-",
             ]
             for host in _call.hosts(chosen.url)
         ])  # fmt: skip
@@ -77,6 +78,11 @@ def _run(chosen: argparse.Namespace) -> int:
         + (f" ({status.waiting})" if status.waiting else "")
     )
     return 0 if chosen.command == "status" or status.state == "succeeded" else _FAILED
+
+
+def _share(share: dict[str, Any]) -> str:
+    mode = "rw" if share.get("writable") else "ro"
+    return f"{share.get('name')}:{mode}" + ("" if share.get("there") else ":absent")
 
 
 def _table(head: list[str], rows: list[list[str]]) -> None:

@@ -13,6 +13,7 @@
     │   ├── ImageError               unknown image, or no image with this Python version
     │   ├── CallNotFound             no such call
     │   ├── SecretError              no such secret, or as many as there may be
+    │   ├── ShareError               no host has the share, or the token may not use it
     │   └── DataError                shared data is too large, has no room, has expired, or is damaged
     └── CallError                    a call failed: `call_id`, `.outputs`
         ├── CallFailed               the call as a whole: `code`, `action`
@@ -57,6 +58,7 @@ __all__ = [
     "PicklingError",
     "RemoteError",
     "SecretError",
+    "ShareError",
     "TransportError",
     "UsageError",
     "UsageTypeError",
@@ -144,6 +146,10 @@ class DataError(ApiError):
 
 class SecretError(ApiError):
     """There is no such secret of this owner, or no room for another; `code` says which."""
+
+
+class ShareError(ApiError):
+    """No host has a shared folder that the call names, or the token may not use it; `code` says which."""
 
 
 class CallError(MusterError):

@@ -174,6 +174,7 @@ def remote_parallel_map(
     runtime: Optional[str] = None,
     env: Env = None,
     secrets: Optional[Iterable[str]] = None,
+    shares: Optional[Mapping[str, str]] = None,
     timeout: Optional[float] = None,
     retries: int = 0,
     return_exceptions: bool = False,
@@ -215,6 +216,8 @@ def remote_parallel_map(
             host does by itself.
         env: environment variables for the function: a mapping, or names to forward from here.
         secrets: names of your secrets (`muster.secrets.set`) that the function has as environment variables.
+        shares: folders that the hosts' operators share, by name, and where the function sees each: `{"data": "/data"}`.
+            The function runs on hosts that have them all, in new containers; `muster hosts` lists them.
         timeout: seconds that one input may run.
         retries: how often an input that raised, died or timed out is tried again.
         return_exceptions: put exceptions in the outputs' places instead of stopping at the first.
@@ -251,6 +254,7 @@ def remote_parallel_map(
         runtime=runtime,
         env=env,
         secrets=secrets,
+        shares=shares,
         timeout=timeout,
         retries=retries,
         return_exceptions=return_exceptions,

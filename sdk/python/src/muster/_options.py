@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple, Optional, Union
 
+from . import _shares
 from ._errors import UsageTypeError, UsageValueError
 
 Env = Union[Mapping[str, str], Iterable[str], None]
@@ -52,6 +53,7 @@ def options(
     runtime: Any,
     env: Any,
     secrets: Any,
+    shares: Any,
     timeout: Any,
     retries: Any,
     return_exceptions: bool,
@@ -87,6 +89,8 @@ def options(
         spec["env"] = _env(env)
     if secrets is not None:
         spec["secrets"] = _secrets(secrets)
+    if shares is not None:
+        spec["shares"] = _shares.checked(shares)
     if timeout is not None:
         spec["timeout"] = _positive("timeout", timeout, "seconds")
     retries = _whole("retries", retries, 0)

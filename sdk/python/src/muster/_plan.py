@@ -6,7 +6,7 @@ without the gateway; nothing is sent before one of `outputs`, `call` or `start` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Optional, TypedDict
 
 from . import _payload
@@ -31,6 +31,7 @@ class More(TypedDict, total=False):
     runtime: Optional[str]
     env: Env
     secrets: Optional[Iterable[str]]
+    shares: Optional[Mapping[str, str]]
     timeout: Optional[float]
     retries: int
     return_exceptions: bool

@@ -11,7 +11,7 @@ How it works is in `_async`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Optional, TypeVar, Union, overload
 
 from . import _async
@@ -184,6 +184,7 @@ def remote_parallel_map(
     runtime: Optional[str] = None,
     env: Env = None,
     secrets: Optional[Iterable[str]] = None,
+    shares: Optional[Mapping[str, str]] = None,
     timeout: Optional[float] = None,
     retries: int = 0,
     return_exceptions: bool = False,
@@ -224,6 +225,7 @@ def remote_parallel_map(
         "runtime": runtime,
         "env": env,
         "secrets": secrets,
+        "shares": shares,
         "timeout": timeout,
         "retries": retries,
         "return_exceptions": return_exceptions,

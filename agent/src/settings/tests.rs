@@ -1,4 +1,7 @@
+use clap::Parser;
+
 use super::*;
+use crate::link::identity;
 
 const JOIN: &str = "http://10.0.0.1:1#muster_id_secret";
 
