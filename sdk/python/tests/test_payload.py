@@ -485,3 +485,28 @@ def test_functions_in_inputs_work_and_see_their_globals(tmp_path: Path) -> None:
         assert remote(apply, [{"f": lambda x: -x, "x": 2, "k": Kind}]) == [(-2, Kind)]
         """,
     )
+
+
+def test_many_inputs_come_in_order_whatever_each_of_them_needs() -> None:
+    values: list[Any] = [
+        *({"n": n} for n in range(2000)),
+        "the text __main__",
+        lambda: "by value",
+        [1, 2],
+        bytes(1 << 20),
+        {"text": "__main__"},
+        *(bytes(1000) for _ in range(1000)),
+    ]
+    groups = list(_payload.dump_inputs(values, 5))
+    items = [item for group in groups for item in group]
+    assert len(items) == len(values)
+    assert 4 < len(groups) < 100
+    for value, item in zip(values, items):
+        loaded = pickle.loads(item)
+        assert loaded() == "by value" if callable(value) else loaded == value
+
+
+def test_the_one_of_many_inputs_that_cannot_be_pickled_is_named() -> None:
+    groups = _payload.dump_inputs([{"n": 1}, [2], threading.Lock(), {"n": 3}], 7)
+    assert [pickle.loads(item) for item in next(groups)] == [{"n": 1}, [2]]
+    assert refusal(lambda: next(groups)).index == 9

@@ -14,6 +14,7 @@ import linecache
 import pickle
 import struct
 import threading
+import time
 from contextlib import contextmanager
 from types import CodeType
 from typing import Any, Callable, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
@@ -31,6 +32,12 @@ _MAX_SOURCE = 1 << 20
 """Source of `__main__` or of a notebook's cell that goes along for tracebacks, at most, in characters."""
 
 _SCALARS = frozenset((int, float, str, bytes, bool, type(None), complex))
+
+_ALONE = 1 << 16
+_AT_ONCE = 1 << 18
+"""Bytes of an item from which it is not gathered with others; bytes that are gathered, and looked through at once."""
+_GATHERED_FOR = 0.01
+"""Seconds after which what was gathered goes out, be it little."""
 
 _lock = threading.RLock()
 _modules = Modules()
@@ -213,22 +220,58 @@ def _by_value() -> Iterator[None]:
 
 def dump_input(value: Any, index: int) -> bytes:
     """The item of input `index`. Raises PicklingError that names the object that stops it, and the index."""
-    kind = type(value)
-    if kind in _SCALARS:
-        data = pickle.dumps(value, 5)
-        if len(data) > MAX_ITEM:
-            raise PicklingError(_too_large(index, len(data)), index=index)
-        return data
+    return _settle(value, index, _plain(value))
+
+
+def dump_inputs(values: Iterable[Any], first: int) -> Iterator[List[bytes]]:
+    """The items of the inputs from `first` on, some at a time, a large one alone. Raises as `dump_input`."""
+    some: List[Any] = []
+    items: List[bytes] = []
+    size = 0
+    until = time.monotonic() + _GATHERED_FOR
+    for index, value in enumerate(values, first):
+        item = _plain(value)
+        alone = not item or len(item) >= _ALONE
+        if not alone:
+            some.append(value)
+            items.append(item)
+            size += len(item)
+        if items and (alone or size >= _AT_ONCE or time.monotonic() > until):
+            yield _settle_all(some, items, index + (not alone) - len(items))
+            some, items, size = [], [], 0
+            until = time.monotonic() + _GATHERED_FOR
+        if alone:
+            yield [_settle(value, index, item)]
+    if items:
+        yield _settle_all(some, items, index + 1 - len(items))
+
+
+def _plain(value: Any) -> bytes:
+    """What pickle alone makes of a value; empty where it refuses."""
     try:
-        data = pickle.dumps(value, 5)
-        by_value = any(marker in data for marker in _markers or (b"__main__",))
+        return pickle.dumps(value, 5)
     except Exception:
-        by_value = True
-    if by_value:
-        data = _dump_by_value(value, index)
-    if len(data) > MAX_ITEM:
-        raise PicklingError(_too_large(index, len(data)), index=index)
-    return data
+        return b""
+
+
+def _settle_all(values: List[Any], items: List[bytes], first: int) -> List[bytes]:
+    if not _is_marked(b"".join(items)):
+        return items
+    return [_settle(values[n], first + n, item) for n, item in enumerate(items)]
+
+
+def _settle(value: Any, index: int, item: bytes) -> bytes:
+    """The item of a value that pickle alone makes `item` of."""
+    if not item or (type(value) not in _SCALARS and _is_marked(item)):
+        item = _dump_by_value(value, index)
+    if len(item) > MAX_ITEM:
+        raise PicklingError(_too_large(index, len(item)), index=index)
+    return item
+
+
+def _is_marked(item: bytes) -> bool:
+    """Whether it may name something that cannot be imported there."""
+    return any(marker in item for marker in _markers or (b"__main__",))
 
 
 def _dump_by_value(value: Any, index: int) -> bytes:

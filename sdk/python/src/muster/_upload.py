@@ -203,8 +203,9 @@ class Inputs:
                 self._index += len(values)
                 yield _run_of_scalars(values, kinds)
             else:
-                for value in values:
-                    yield self._one(value)
+                for items in _payload.dump_inputs(values, self._index):
+                    self._index += len(items)
+                    yield run_of(items)
 
     def _singles(self) -> Iterator[Run | _Scalar]:
         for value in self._iterator:
