@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import resource
+import selectors
 import socket
 import threading
 import time
@@ -18,12 +19,17 @@ def allow_many_files():
 
 
 class Crowd:
-    """So many connections with the same request each, from several addresses; a context manager."""
+    """So many connections with the same request each, from several addresses; a context manager.
+    `buffer`: how much each of them takes unread."""
 
-    def __init__(self, api, size, path):
+    def __init__(self, api, size, path, buffer=None):
         self._api = api
         self._size = size
         self._path = path
+        self._buffer = buffer
+        self._stopped = threading.Event()
+        self._reader = None
+        self.ended = 0
         self.sockets = []
 
     def __enter__(self):
@@ -36,6 +42,8 @@ class Crowd:
             sock = socket.socket()
             self.sockets.append(sock)
             sock.settimeout(10)
+            if self._buffer:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._buffer)
             sock.bind((SOURCES[number % len(SOURCES)], 0))
             sock.connect((address.hostname, address.port))
             sock.sendall(head)
@@ -45,8 +53,35 @@ class Crowd:
         return self
 
     def __exit__(self, *_):
+        self._stopped.set()
+        if self._reader:
+            self._reader.join()
         for sock in self.sockets:
             sock.close()
+
+    def read_slowly(self, bytes_each_second):
+        """Reads so much of every connection each second, in a thread, until the end; `ended` counts those
+        that the gateway closed meanwhile."""
+        self._reader = threading.Thread(target=self._read_slowly, args=(bytes_each_second,))
+        self._reader.start()
+
+    def _read_slowly(self, size):
+        with selectors.DefaultSelector() as ready:
+            for sock in self.sockets:
+                sock.setblocking(False)
+                ready.register(sock, selectors.EVENT_READ)
+            while not self._stopped.wait(1):
+                for key, _ in ready.select(0):
+                    if not self._takes(key.fileobj, size):
+                        ready.unregister(key.fileobj)
+                        self.ended += 1
+
+    @staticmethod
+    def _takes(sock, size):
+        try:
+            return bool(sock.recv(size))
+        except ConnectionError:
+            return False
 
     def open(self):
         """How many the gateway has not closed; reads what has come meanwhile."""

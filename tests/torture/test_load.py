@@ -19,6 +19,7 @@ SHARE = float(os.environ.get("MUSTER_LOAD_SHARE") or 1)
 STREAMS = int(5_000 * SHARE)
 # The gateway takes 10,000 connections in all, and these tests ask beside them.
 IDLE = int(9_980 * SHARE)
+SLOW = int(2_000 * SHARE)
 SMALL = "/v1/hosts"
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -65,6 +66,28 @@ def test_idle_connections_cost_little_and_disturb_nobody(service):
         row(f"{IDLE} idle connections, each", f"{cost(service, before, IDLE) / KIB:.1f} KiB")
         row("small requests beside them", latencies(service.api, SMALL, 5))
         assert crowd.open() == IDLE
+
+
+@pytest.mark.deadline(240)
+def test_slow_readers_do_not_slow_the_others(service):
+    service.add_agent("--cpus", "0-1", "--ram", "1GiB", "--warm", "1")
+    # More than a log has in memory: readers begin with what was spilled.
+    prints = service.api.create(command=["sh", "-c", "seq 3000000 >&2"], inputs=[""], ram=0.5)
+    until("22 MB of prints", lambda: service.api.call(prints["id"])["ended"], 60)
+    path = f"/v1/calls/{prints['id']}/events"
+    alone = latencies(service.api, SMALL, 10)
+    row("small requests alone", alone)
+    before = service.gateway.memory()
+    with Watch(service, SLOW * 512 * KIB), Crowd(service.api, SLOW, path, 4 * KIB) as crowd:
+        crowd.read_slowly(1024)
+        # At first they take what they can hold.
+        until("requests are answered as before", lambda: _normal(service, alone), 120, interval=0)
+        beside = latencies(service.api, SMALL, 20)
+        each = cost(service, before, SLOW)
+        row(f"{SLOW} readers of 1 KiB/s, each", f"{each / KIB:.1f} KiB")
+        row("small requests beside them", beside)
+        assert crowd.ended == 0
+        assert each < 512 * KIB
 
 
 @pytest.mark.deadline(180)

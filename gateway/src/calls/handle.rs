@@ -24,7 +24,7 @@ const COMMANDS: usize = 16;
 /// Progress is sent at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 /// How many bytes of stored events a reader takes at once.
-const STORED_BYTES: usize = 1 << 20;
+const STORED_BYTES: usize = 256 << 10;
 /// A reader hears something at least this often.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 

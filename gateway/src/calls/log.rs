@@ -1,6 +1,6 @@
 //! The events of one call, numbered by `seq`, for any number of readers from any point.
 //!
-//! One writer (the call's owner task) appends; events go into segments of about a MiB. The newest segments lie in memory; past the memory budget the oldest are written to the spill by
+//! One writer (the call's owner task) appends; events go into segments of about 256 KiB, which is also what a reader of spilled events holds while its client is slow. The newest segments lie in memory; past the memory budget the oldest are written to the spill by
 //! [`Log::settle`], which the owner awaits, so that a disk slower than the workers slows the workers and nothing grows. Readers take events from wherever they lie.
 //!
 //! Everything is written in the end: a reader may come back for it, or come late. But what a live reader takes from memory need not be read back, and that
@@ -27,12 +27,12 @@ use tokio::time::Instant;
 
 use crate::store::{Blob, Spill, StoreError};
 
-const SEGMENT_BYTES: usize = 1 << 20;
+const SEGMENT_BYTES: usize = 256 << 10;
 /// What a reader that is waited for has to take, in bytes a second, after a pause of at most so long.
 const PACE: usize = 64 << 20;
 const PAUSE: Duration = Duration::from_millis(100);
-/// How many bytes of events a reader takes at once.
-const READ_BYTES: usize = 1 << 20;
+/// How many bytes of events a reader takes at once: what it holds of the log's memory while its client is slow.
+const READ_BYTES: usize = 64 << 10;
 
 /// What a log may hold.
 #[derive(Debug, Clone, Copy)]

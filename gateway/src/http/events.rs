@@ -1,6 +1,6 @@
 //! The stream of a call's events, in the form the client likes best.
 //!
-//! What is there is joined into pieces of up to 64 KiB; when there is no more, what was joined leaves at once, so a lone
+//! What is there is joined into pieces of about 16 KiB: what waits for a client that takes little by little is a few of these. When there is no more, what was joined leaves at once, so a lone
 //! event never waits. The reader of the log lives in the body: when the client goes, hyper drops it, and the call knows.
 
 use std::collections::VecDeque;
@@ -21,7 +21,7 @@ use super::{records, render_frames};
 use crate::calls::{CallHandle, Entry, EventReader};
 
 /// Pieces are joined up to this many bytes.
-const PIECE: usize = 64 << 10;
+const PIECE: usize = 16 << 10;
 
 /// `GET /v1/calls/{id}/events`.
 pub fn read(call: &CallHandle, request: &Request) -> Result<Response, Problem> {

@@ -3,6 +3,8 @@
 //! Objects are written straight into the buffer; a value that is JSON already goes in as it is. It comes out of a
 //! container, so it is checked first: text that is not JSON travels as `base64`, and a line break between its parts becomes
 //! a space, so that nothing a container writes can end a line or forge an event.
+//!
+//! A long value is written a piece at a time, so that a client that takes little by little holds little of this process.
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -19,6 +21,9 @@ use serde_json::value::RawValue;
 
 use crate::calls::Entry;
 
+/// A value of more bytes than this is written in pieces of so many, a multiple of 3: base64 needs no padding but in the last.
+const LONG: usize = 15 << 10;
+
 /// What goes around each object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wrap {
@@ -34,6 +39,8 @@ pub struct JsonRenderer {
     wrap: Wrap,
     encoding: Encoding,
     after: u64,
+    /// The rest of the event that is being written.
+    long: Option<Long>,
     rest: VecDeque<Rest>,
 }
 
@@ -44,19 +51,40 @@ struct Rest {
     outputs: Outputs,
 }
 
+/// What is left of the value with which an event ends.
+#[derive(Debug)]
+struct Long {
+    form: Form,
+    bytes: Bytes,
+}
+
+/// How bytes become JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// They are JSON.
+    Json,
+    /// They are UTF-8, and become a string.
+    Text,
+    /// They become a string in base64.
+    Base64,
+}
+
 impl JsonRenderer {
     /// A renderer for a call of this encoding; outputs up to `after`, which a frame may hold too, are left out.
     pub fn new(wrap: Wrap, encoding: Encoding, after: u64) -> JsonRenderer {
-        JsonRenderer { wrap, encoding, after, rest: VecDeque::new() }
+        JsonRenderer { wrap, encoding, after, long: None, rest: VecDeque::new() }
     }
 
-    /// Whether a frame's outputs wait to be written by [`more`](JsonRenderer::more).
+    /// Whether something of the entry given last waits to be written by [`more`](JsonRenderer::more); only then comes the next.
     pub fn has_more(&self) -> bool {
-        !self.rest.is_empty()
+        self.long.is_some() || !self.rest.is_empty()
     }
 
-    /// Writes one more output of the frame given last.
+    /// Writes one more output of the frame given last, or one more piece of a long value.
     pub fn more(&mut self, out: &mut BytesMut) {
+        if let Some(long) = self.long.take() {
+            return self.go_on(out, long);
+        }
         let Some(rest) = self.rest.front_mut() else { return };
         let seq = rest.seq;
         let head = rest.outputs.split_to(1);
@@ -65,19 +93,21 @@ impl JsonRenderer {
             self.rest.pop_front();
         }
         for (index, status, item) in head.iter() {
-            let attempt = head.attempt;
-            self.event(out, seq, |out| {
-                write_head(out, seq, "output", Some((index, attempt)));
-                write_output(out, self.encoding, status, &item);
-                out.put_u8(b'}');
-            });
+            self.begin(out, seq);
+            write_head(out, seq, "output", Some((index, head.attempt)));
+            let long = begin_output(out, self.encoding, status, item);
+            self.go_on(out, long);
         }
     }
 
     /// Writes an entry; outputs are only taken up, for [`more`](JsonRenderer::more).
     pub fn entry(&mut self, entry: Entry, out: &mut BytesMut) {
         match entry {
-            Entry::Progress { seq, json } => self.event(out, seq, |out| put_line(out, &json)),
+            Entry::Progress { seq, json } => {
+                self.begin(out, seq);
+                put_line(out, &json);
+                self.end(out);
+            }
             Entry::Logged(frame) => self.frame(frame, out),
         }
     }
@@ -97,19 +127,73 @@ impl JsonRenderer {
                 }
             }
             Kind::Print => match Print::decode(frame.body.joined()) {
-                Ok(print) => self.event(out, seq, |out| write_print(out, seq, &print)),
+                Ok(print) => {
+                    self.begin(out, seq);
+                    let long = begin_print(out, seq, print);
+                    self.go_on(out, long);
+                }
                 Err(_) => tracing::error!(seq, "a print in the log cannot be read"),
             },
-            _ => self.event(out, seq, |out| write_numbered(out, seq, &frame.body.joined())),
+            _ => {
+                self.begin(out, seq);
+                write_numbered(out, seq, &frame.body.joined());
+                self.end(out);
+            }
         }
     }
 
-    fn event(&self, out: &mut BytesMut, seq: u64, write: impl FnOnce(&mut BytesMut)) {
+    /// Writes a piece of the value that an event ends with, and the end after the last.
+    fn go_on(&mut self, out: &mut BytesMut, mut long: Long) {
+        long.write_piece(out);
+        if !long.bytes.is_empty() {
+            self.long = Some(long);
+            return;
+        }
+        out.put_slice(if long.form == Form::Json { b"}" } else { b"\"}" });
+        self.end(out);
+    }
+
+    fn begin(&self, out: &mut BytesMut, seq: u64) {
         if self.wrap == Wrap::Sse {
             put(out, format_args!("id: {seq}\ndata: "));
         }
-        write(out);
+    }
+
+    fn end(&self, out: &mut BytesMut) {
         out.put_slice(if self.wrap == Wrap::Sse { b"\n\n" } else { b"\n" });
+    }
+}
+
+impl Long {
+    /// After the name of its field.
+    fn begin(out: &mut BytesMut, field: &str, form: Form, bytes: Bytes) -> Long {
+        put(out, format_args!(",\"{field}\":{}", if form == Form::Json { "" } else { "\"" }));
+        Long { form, bytes }
+    }
+
+    fn write_piece(&mut self, out: &mut BytesMut) {
+        let mut len = self.bytes.len().min(LONG);
+        if self.form == Form::Text {
+            // A character is at most 4 bytes; those after its first begin with the bits 10.
+            while len < self.bytes.len() && self.bytes[len] & 0xc0 == 0x80 {
+                len -= 1;
+            }
+        }
+        let piece = self.bytes.split_to(len);
+        match self.form {
+            Form::Json => put_line(out, &piece),
+            Form::Base64 => {
+                let at = out.len();
+                out.resize(at + piece.len().div_ceil(3) * 4, 0);
+                STANDARD.encode_slice(&piece, &mut out[at..]).expect("the room was made for it");
+            }
+            Form::Text => {
+                let text =
+                    std::str::from_utf8(&piece).expect("checked, and cut between characters");
+                let quoted = serde_json::to_vec(text).expect("a string always serialises");
+                out.put_slice(&quoted[1..quoted.len() - 1]);
+            }
+        }
     }
 }
 
@@ -133,61 +217,45 @@ fn write_head(out: &mut BytesMut, seq: u64, kind: &str, input: Option<(u64, u32)
 
 /// The pieces of a print are shown one by one: one that is cut inside a character goes as base64, and so does the piece
 /// with the rest of it. Joining them here would give one `seq` two meanings for a reader that resumes in between.
-fn write_print(out: &mut BytesMut, seq: u64, print: &Print) {
+fn begin_print(out: &mut BytesMut, seq: u64, print: Print) -> Long {
     let name = match print.stream {
         Stream::Stdout => "stdout",
         Stream::Stderr => "stderr",
     };
     write_head(out, seq, name, Some((print.index, print.attempt)));
     match std::str::from_utf8(&print.bytes) {
-        Ok(text) => {
-            out.put_slice(b",\"text\":");
-            serde_json::to_writer(out.writer(), text).expect("a string always serialises");
-        }
-        Err(_) => write_base64(out, "base64", &print.bytes),
+        Ok(_) => Long::begin(out, "text", Form::Text, print.bytes),
+        Err(_) => Long::begin(out, "base64", Form::Base64, print.bytes),
     }
-    out.put_u8(b'}');
 }
 
-fn write_output(out: &mut BytesMut, encoding: Encoding, status: Status, item: &Bytes) {
+fn begin_output(out: &mut BytesMut, encoding: Encoding, status: Status, item: Bytes) -> Long {
     match (status, encoding) {
-        (Status::Value, Encoding::Pickle) => write_base64(out, "pickle_base64", item),
-        (Status::Value, _) => write_json_or_base64(out, "value", item),
-        (Status::Exception, _) => write_json_or_base64(out, "exception", exception_head(item)),
-        (Status::Failure, _) => write_json_or_base64(out, "failure", item),
+        (Status::Value, Encoding::Pickle) => Long::begin(out, "pickle_base64", Form::Base64, item),
+        (Status::Value, _) => json_or_base64(out, "value", item),
+        (Status::Exception, _) => json_or_base64(out, "exception", exception_head(item)),
+        (Status::Failure, _) => json_or_base64(out, "failure", item),
     }
 }
 
 /// The JSON of an exception item; all of it where there is no sound head.
-fn exception_head(item: &[u8]) -> &[u8] {
-    item.split_first_chunk::<4>()
-        .and_then(|(length, rest)| rest.get(..u32::from_le_bytes(*length) as usize))
-        .unwrap_or(item)
+fn exception_head(item: Bytes) -> Bytes {
+    let head =
+        item.split_first_chunk::<4>().map(|(length, _)| u32::from_le_bytes(*length) as usize);
+    match head {
+        Some(length) if length <= item.len() - 4 => item.slice(4..4 + length),
+        _ => item,
+    }
 }
 
-fn write_json_or_base64(out: &mut BytesMut, field: &str, item: &[u8]) {
-    match serde_json::from_slice::<&RawValue>(item) {
-        Ok(raw) => {
-            put(out, format_args!(",\"{field}\":"));
-            put_line(out, raw.get().as_bytes());
-        }
+fn json_or_base64(out: &mut BytesMut, field: &str, item: Bytes) -> Long {
+    match serde_json::from_slice::<&RawValue>(&item) {
+        Ok(_) => Long::begin(out, field, Form::Json, item),
         Err(_) => {
             put(out, format_args!(",\"{field}\":null"));
-            write_base64(out, "base64", item);
+            Long::begin(out, "base64", Form::Base64, item)
         }
     }
-}
-
-fn write_base64(out: &mut BytesMut, field: &str, bytes: &[u8]) {
-    put(out, format_args!(",\"{field}\":\""));
-    out.reserve(bytes.len().div_ceil(3) * 4 + 2);
-    // A multiple of 3 at a time needs no padding but in the last piece.
-    for piece in bytes.chunks(48 << 10) {
-        let at = out.len();
-        out.resize(at + piece.len().div_ceil(3) * 4, 0);
-        STANDARD.encode_slice(piece, &mut out[at..]).expect("the room was made for it");
-    }
-    out.put_u8(b'"');
 }
 
 /// JSON on one line. Valid JSON has raw line breaks only between its parts, where a space means the same.

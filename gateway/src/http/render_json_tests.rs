@@ -166,3 +166,37 @@ proptest! {
         prop_assert_eq!(STANDARD.decode(text).expect("base64"), bytes);
     }
 }
+
+#[test]
+fn a_long_value_is_written_in_pieces_and_reads_the_same() {
+    // Of characters of several lengths, so that pieces would end inside of some.
+    let text = "zwölf \u{1f980}\n".repeat(20_000);
+    let raw = vec![0xff; 200_000];
+    let value = serde_json::to_vec(&text).expect("a string");
+    let frames = [
+        (Encoding::Json, print(text.as_bytes()), "text", json!(text)),
+        (Encoding::Json, print(&raw), "base64", json!(STANDARD.encode(&raw))),
+        (Encoding::Json, outputs(&[(Status::Value, &value)]), "value", json!(text)),
+        (Encoding::Json, outputs(&[(Status::Value, &raw)]), "base64", json!(STANDARD.encode(&raw))),
+        (
+            Encoding::Pickle,
+            outputs(&[(Status::Value, &raw)]),
+            "pickle_base64",
+            json!(STANDARD.encode(&raw)),
+        ),
+    ];
+    for (encoding, frame, field, wanted) in frames {
+        let mut renderer = JsonRenderer::new(Wrap::Ndjson, encoding, 0);
+        let (mut out, mut most) = (BytesMut::new(), 0);
+        renderer.entry(Entry::Logged(at(1, frame).into()), &mut out);
+        while renderer.has_more() {
+            let before = out.len();
+            renderer.more(&mut out);
+            most = most.max(out.len() - before);
+        }
+        assert!(most < 2 * LONG, "{field}: {most} bytes at once");
+        let event: Value = serde_json::from_slice(&out).expect("one object");
+        assert_eq!(event[field], wanted);
+        assert_eq!(out.iter().filter(|&&byte| byte == b'\n').count(), 1);
+    }
+}

@@ -76,6 +76,9 @@ const STREAM_WINDOW: u32 = 8 << 20;
 const CONNECTION_WINDOW: u32 = 32 << 20;
 const FRAME: u32 = 1 << 20;
 const MAX_HEADER_LIST: u32 = 32 << 10;
+/// Bytes of an answer that wait for a client to take them, per connection of HTTP/1.1 and per stream of HTTP/2; also what is read
+/// at once. The kernel holds as many again that it has not sent.
+const WAITING: usize = 64 << 10;
 /// How long to wait after the system refused us a connection: it is out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -99,9 +102,11 @@ pub async fn serve(listener: TcpListener, router: Router, tasks: Tasks, config: 
             tracing::debug!(error = crate::chain(&error), "a connection went away at once");
             continue;
         }
-        // The kernel sees best whether a client takes what it is sent, however slowly.
-        if let Err(error) =
-            socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(config.stall_timeout))
+        // The kernel sees best whether a client takes what it is sent, however slowly; and it would hold megabytes for one that is slow.
+        let socket = socket2::SockRef::from(&stream);
+        if let Err(error) = socket
+            .set_tcp_user_timeout(Some(config.stall_timeout))
+            .and_then(|()| socket.set_tcp_notsent_lowat(WAITING as u32))
         {
             tracing::debug!(error = crate::chain(&error), "stalled answers are not seen");
         }
@@ -264,6 +269,7 @@ fn builder(idle_timeout: Duration) -> Builder<TokioExecutor> {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(idle_timeout)
+        .max_buf_size(WAITING)
         .max_headers(MAX_HEADERS);
     builder
         .http2()
@@ -272,6 +278,7 @@ fn builder(idle_timeout: Duration) -> Builder<TokioExecutor> {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(FRAME)
+        .max_send_buf_size(WAITING)
         .max_header_list_size(MAX_HEADER_LIST)
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(20));
