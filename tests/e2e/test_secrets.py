@@ -16,6 +16,7 @@ from harness.docker import inspect
 # Drawn, as the text of this file travels with its functions.
 VALUE = f"e2e-secret-{uuid.uuid4().hex}"
 PLAIN = f"e2e-variable-{uuid.uuid4().hex}"
+PAYLOAD = f"e2e-payload-{uuid.uuid4().hex}"
 
 
 @pytest.fixture
@@ -121,7 +122,8 @@ def began_with(init):
 
 
 def test_neither_secrets_nor_env_are_written_in_the_clear(own_service, capfd):
-    """Not in the store of a background call, nor in logs, the audit log, records, events, errors."""
+    """Not in the store of a background call, nor in logs, the audit log, records, events, errors. What
+    is pickled is in that store, and in no log."""
     service = own_service()
     service.add_agent("--cpus", "0-1", "--ram", "2GiB", "--warm", "0")
     muster.secrets.set("E2E_SECRET", VALUE)
@@ -132,7 +134,7 @@ def test_neither_secrets_nor_env_are_written_in_the_clear(own_service, capfd):
         return len(os.environ["E2E_SECRET"])
 
     call = small_map(
-        fails, [0, 1], secrets=["E2E_SECRET"], env={"E2E_PLAIN": PLAIN},
+        fails, ["", PAYLOAD], secrets=["E2E_SECRET"], env={"E2E_PLAIN": PLAIN},
         background=True, return_exceptions=True,
     )  # fmt: skip
     with pytest.raises(LookupError) as caught:
@@ -147,6 +149,9 @@ def test_neither_secrets_nor_env_are_written_in_the_clear(own_service, capfd):
     service.restart_gateway(service.url.removeprefix("http://"))
     files = [path for path in service.folder.rglob("*") if path.is_file()]
     assert {"secrets.sealed", "audit.log", "gateway.log"} <= {path.name for path in files}
+    logs = [path for path in files if ".log" in path.name]
+    assert len(logs) >= 3
+    assert not [path for path in logs if PAYLOAD.encode() in path.read_bytes()]
     for path in files:
         text = path.read_bytes()
         assert VALUE.encode() not in text, path
