@@ -96,6 +96,22 @@ def test_with_spinner_false_a_terminal_gets_only_the_prints(terminal):
     assert b"12/12" not in shown.raw
 
 
+def test_the_end_of_a_call_says_in_one_line_what_it_used_of_what_it_asked(terminal):
+    source = """
+import time, muster
+muster.remote_parallel_map(lambda x: time.sleep(2.6), range(2), func_ram=2)
+print("after the call")
+"""
+    with terminal(source) as shown:
+        assert shown.end() == 0, shown.raw
+    lines = [line for line in shown.screen() if line]
+    said = [line for line in lines if "largest peak" in line]
+    assert len(said) == 1, lines
+    wanted = r"asked 2 GB, largest peak 0\.\d+ GB: func_ram=0.25 would fit 8 x more; used 0\S* of 1 core"
+    assert re.fullmatch(wanted, said[0])
+    assert lines[-1] == "after the call"
+
+
 def test_an_error_leaves_the_terminal_clean(terminal):
     source = PRINTING.replace("return x", "assert x < 5, 'too far'")
     with terminal(source) as shown:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -43,6 +44,16 @@ def test_inputs_that_were_measured_together_get_even_parts():
     assert receipts.list() == [first, second]
 
 
+def test_receipts_are_rows_of_plain_values_as_tables_want_them():
+    receipts = Receipts()
+    receipts.event(told(count=2))
+    receipts.outputs(0, 1, outputs(2))
+    rows = [dataclasses.asdict(one) for one in receipts.list()]
+    names = [field.name for field in dataclasses.fields(Receipt)]
+    assert [list(row) for row in rows] == [names, names]
+    assert {type(value) for row in rows for value in row.values()} == {int, float, str}
+
+
 def test_only_the_attempt_that_gave_the_output_counts():
     receipts = Receipts()
     receipts.event(told(first=0, count=2, attempt=1))
@@ -58,11 +69,10 @@ def test_only_the_attempt_that_gave_the_output_counts():
 @pytest.mark.parametrize(
     ("peak", "words"),
     [
-        (0.6 * GB, "asked 4 GB, largest peak 0.6 GB; asked 2 cores, used 0.5 on average: func_ram=1 "),
-        (0.6 * GB, ": func_ram=1 would fit 4 x more"),
+        (0.6 * GB, "asked 4 GB, largest peak 0.6 GB: func_ram=1 would fit 4 x more; used 0.5 of 2 cores"),
         (0.15 * GB, "func_ram=0.25 would fit 16 x more"),
         (1.5 * GB, "func_ram=2 would fit 2 x more"),
-        (2.5 * GB, "largest peak 2.5 GB; asked 2 cores, used 0.5 on average"),
+        (2.5 * GB, "largest peak 2.5 GB; used 0.5 of 2 cores"),
     ],
 )  # fmt: skip
 def test_a_line_says_what_was_used_of_what_was_asked(peak, words):

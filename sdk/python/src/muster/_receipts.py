@@ -88,16 +88,13 @@ class Used:
         if self._run < _WORTH_SECONDS or not self._peak:
             return None
         peak = self._peak / _GB
-        said = (
-            f"asked {_number(self._memory_gb)} GB, largest peak {_number(peak)} GB;"
-            f" asked {_number(self._cores)} {'core' if self._cores == 1 else 'cores'},"
-            f" used {_number(self._cpu / self._run)} on average"
-        )
+        said = f"asked {_number(self._memory_gb)} GB, largest peak {_number(peak)} GB"
         enough = _enough(peak)
         times = self._memory_gb / enough
         if times >= 2:
             said += f": func_ram={_number(enough)} would fit {int(times)} x more"
-        return said
+        cores = f"{_number(self._cores)} {'core' if self._cores == 1 else 'cores'}"
+        return f"{said}; used {_number(self._cpu / self._run)} of {cores}"
 
 
 def _enough(peak: float) -> float:
