@@ -12,6 +12,7 @@ mod http_front;
 mod http_inputs;
 mod http_join;
 mod http_limits;
+mod http_nested;
 mod http_run;
 mod http_secrets;
 mod http_tls;

@@ -82,8 +82,37 @@ def test_children_end_when_their_parent_is_cancelled_or_dies(service):
     until("the child is cancelled too", lambda: not live(service), 30)
 
 
-def test_depth_and_fan_out_have_bounds(own_service):
-    own_service("--nested-depth", "1").add_agent("--cpus", "0-1", "--ram", "4GiB")
+def test_children_end_with_the_input_that_made_them_and_not_with_its_worker(service):
+    def parent(how):
+        import sys
+
+        def leaked(x):
+            time.sleep(600 * x)
+
+        if how == "waits":
+            time.sleep(600)
+        outputs = muster.remote_parallel_map(leaked, [0, 1], func_ram=0.25, generator=True)
+        next(outputs)
+        # Nothing in this process ends it.
+        sys.leaked = [*getattr(sys, "leaked", []), outputs]
+        if how == "raises":
+            raise LookupError(how)
+        return len(sys.leaked)
+
+    inputs = ["returns", "raises", "waits"]
+    options = {"max_parallelism": 1, "generator": True, "ordered": True, "return_exceptions": True}
+    outputs = small_map(parent, inputs, **options)
+    assert next(outputs) == 1
+    assert isinstance(next(outputs), LookupError)
+    until("only the parent runs", lambda: [call["name"] for call in live(service)] == ["parent"])
+    found = [call["state"] for call in service.api.calls() if call["name"] == "leaked"]
+    assert found == ["cancelled", "cancelled"]
+    outputs.close()
+
+
+def test_calls_of_functions_are_nested_only_so_deep_and_so_many(own_service):
+    bounds = ["--nested-depth", "1", "--nested-calls", "2"]
+    own_service(*bounds).add_agent("--cpus", "0-1", "--ram", "4GiB")
 
     def one(x):
         return muster.remote_parallel_map(two, [x], func_ram=0.25)
@@ -91,10 +120,25 @@ def test_depth_and_fan_out_have_bounds(own_service):
     def two(x):
         try:
             muster.remote_parallel_map(lambda y: y, [x], func_ram=0.25)
-        except muster.ApiError as error:
-            return error.code
+        except muster.NestedError as error:
+            return error.code, "--nested-depth" in str(error)
 
-    assert small_map(one, [1]) == [["nested_too_deep"]]
+    assert small_map(one, [1]) == [[("nested_too_deep", True)]]
+
+    def many(x):
+        def child(y):
+            time.sleep(600 * y)
+
+        running = []
+        for _ in range(2):
+            outputs = muster.remote_parallel_map(child, [0, 1], func_ram=0.25, generator=True)
+            running.append((outputs, next(outputs)))
+        try:
+            muster.remote_parallel_map(child, [0], func_ram=0.25)
+        except muster.NestedError as error:
+            return error.code, "--nested-calls" in str(error)
+
+    assert small_map(many, [1]) == [("too_many_nested", True)]
 
 
 @pytest.mark.deadline(90)

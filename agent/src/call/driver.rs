@@ -217,6 +217,7 @@ impl<W: Workers> Driver<W> {
 
     /// Has a batch run, and passes on what comes of it.
     async fn batch(&mut self, worker: &mut Worker<W>, batch: &Inputs) -> Result<(), Stop> {
+        worker.held.runs(batch.first..batch.end());
         let opening = if worker.opened { &[] } else { &self.call.opening[..] };
         worker.runner.give(opening, batch);
         worker.opened = true;
@@ -234,9 +235,9 @@ impl<W: Workers> Driver<W> {
                 step = worker.runner.step(until) => step,
             };
             match step {
-                Ok(Step::News(news)) => self.publish(worker, news, batch.attempt).await?,
+                Ok(Step::News(news)) => self.publish(worker, news, batch).await?,
                 Ok(Step::Ended { exit, running, news, last_words }) => {
-                    self.publish(worker, news, batch.attempt).await?;
+                    self.publish(worker, news, batch).await?;
                     if running.is_none() {
                         let call = &self.call.spec.call;
                         tracing::warn!(call, last_words, "worker died outside of any input");
@@ -273,8 +274,9 @@ impl<W: Workers> Driver<W> {
         &self,
         worker: &mut Worker<W>,
         mut news: News,
-        attempt: u32,
+        batch: &Inputs,
     ) -> Result<(), Stop> {
+        let attempt = batch.attempt;
         if self.call.spec.kind == CallKind::Command {
             self.find_out_of_memory(worker, &mut news);
         }
@@ -282,6 +284,8 @@ impl<W: Workers> Driver<W> {
             return Ok(());
         }
         let receipt = news.records.first().map(|record| {
+            let next = worker.runner.unanswered().unwrap_or(batch.end());
+            worker.held.runs(next..batch.end());
             let count = news.records.iter().map(|record| record.count).sum();
             let used = worker.held.used();
             worker.meter.ended((record.index, count), attempt, Instant::now(), used)

@@ -2,6 +2,7 @@
 //! or the simulated ones of `tests/fleet`.
 
 use std::future::Future;
+use std::ops::Range;
 use std::time::Duration;
 
 use muster_wire::batch::Inputs;
@@ -63,6 +64,9 @@ pub trait Held<R>: Send + 'static {
     /// What it has used so far.
     fn used(&self) -> Used;
 
+    /// These are the inputs that it has and has not answered.
+    fn runs(&self, _inputs: Range<u64>) {}
+
     /// Whether it failed under what ran in it.
     fn is_lost(&mut self) -> impl Future<Output = bool> + Send {
         std::future::ready(false)
@@ -113,6 +117,10 @@ impl Held<Runner> for Container {
 
     fn used(&self) -> Used {
         self.cgroup().used()
+    }
+
+    fn runs(&self, inputs: Range<u64>) {
+        Container::runs(self, inputs);
     }
 
     async fn is_lost(&mut self) -> bool {

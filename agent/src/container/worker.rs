@@ -2,6 +2,7 @@
 //! back as soon as pid 1 is dead, because then every process and byte of the container is; the engine's removal follows
 //! in the background.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -63,8 +64,8 @@ struct Parts {
     shim: Shim,
     cgroup: Arc<WorkerCgroup>,
     room: Option<Arc<RoomGuard>>,
-    /// Ends what serves the function's own requests.
-    nested: Option<DropGuard>,
+    /// What serves the function's own requests, and what ends that.
+    nested: Option<(Arc<Nested>, DropGuard)>,
     full_name: String,
     remains: Remains,
 }
@@ -134,11 +135,18 @@ impl Container {
             return;
         };
         let (mounts, room) = (Arc::downgrade(&parts.remains.mounts), Arc::downgrade(room));
-        let nested = Nested::new(call, client.clone(), data.clone(), mounts, room);
-        let worker = CancellationToken::new();
-        let tasks = &parts.remains.site.tasks;
-        tasks.spawn(nested.serve(listener, worker.clone(), tasks.clone()));
-        parts.nested = Some(worker.drop_guard());
+        let (worker, tasks) = (CancellationToken::new(), &parts.remains.site.tasks);
+        let nested = Nested::new(call, client.clone(), data.clone(), mounts, room, tasks.clone());
+        let nested = Arc::new(nested);
+        tasks.spawn(nested.clone().serve(listener, worker.clone()));
+        parts.nested = Some((nested, worker.drop_guard()));
+    }
+
+    /// These are the inputs that it has and has not answered.
+    pub fn runs(&self, inputs: Range<u64>) {
+        if let Some((nested, _)) = &self.parts().nested {
+            nested.runs(inputs);
+        }
     }
 
     /// SIGTERM to the runner's processes, after `grace` SIGKILL (at once when it is zero), then the room goes back and the container is

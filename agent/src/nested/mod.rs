@@ -11,11 +11,12 @@
 //!   a worker:  computing ──opens a stream of a child──▶ waiting: its cores are lent ──the stream ends──▶ computing
 //! ```
 //!
-//! Who owns what: each claimed worker has one task here, which owns its listener and knows its children. What may be asked is the
+//! Who owns what: each claimed worker has one task here, which owns its listener, and one [`Nested`], which knows its children and the
+//! inputs that made them: the SDK names its input, and the call's driver says which are not answered. What may be asked is the
 //! gateway's to decide: it takes such requests only for a call that it has given to this host, and only about children of that
 //! call. Everything that comes from a container is hostile: of a request only the method, the path and a few named headers go on.
 //!
-//! When parts fail: the worker ends, however it does: its children that still run are cancelled. The call ends: the gateway
+//! When parts fail: an input ends that has left children running, or its worker does, however that happens: they are cancelled. The call ends: the gateway
 //! cancels all its children. The agent is killed: its link falls, the call loses what ran here, and its end takes the children along. The gateway cannot be reached: 502, and the SDK
 //! tries again.
 //!
@@ -24,11 +25,12 @@
 //!
 //! Not here: depth, fan-out and whose calls they are (the gateway's); what a child costs its owner.
 
+mod children;
 mod proxy;
 mod waiting;
 
-use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -48,6 +50,7 @@ use crate::data::Data;
 use crate::link::Client;
 use crate::tasks::Tasks;
 
+use children::Children;
 use waiting::Waiting;
 
 /// Connections of one container at once.
@@ -66,7 +69,8 @@ pub struct Nested {
     data: Data,
     mounts: Weak<Mutex<MountFolder>>,
     waiting: Waiting,
-    children: Mutex<BTreeSet<String>>,
+    children: Mutex<Children>,
+    tasks: Tasks,
 }
 
 impl Nested {
@@ -77,26 +81,35 @@ impl Nested {
         data: Data,
         mounts: Weak<Mutex<MountFolder>>,
         room: Weak<RoomGuard>,
+        tasks: Tasks,
     ) -> Nested {
         let (waiting, children) = (Waiting::new(room), Mutex::default());
-        Nested { call: call.to_owned(), client, data, mounts, waiting, children }
+        Nested { call: call.to_owned(), client, data, mounts, waiting, children, tasks }
+    }
+
+    /// These are the inputs that the worker has and has not answered: what others have left running ends.
+    pub fn runs(self: &Arc<Nested>, inputs: Range<u64>) {
+        for child in self.children().running(inputs) {
+            let nested = self.clone();
+            self.tasks.spawn(async move { nested.cancel(&child).await });
+        }
     }
 
     /// Answers until the worker ends, and then cancels what its function left running.
-    pub async fn serve(self, listener: UnixListener, worker: CancellationToken, tasks: Tasks) {
-        let (nested, room) = (Arc::new(self), Arc::new(Semaphore::new(CONNECTIONS)));
+    pub async fn serve(self: Arc<Nested>, listener: UnixListener, worker: CancellationToken) {
+        let room = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = worker.cancelled() => break,
-                () = tasks.cancelled() => break,
+                () = self.tasks.cancelled() => break,
                 accepted = listener.accept() => accepted,
             };
             let (Ok((stream, _)), Ok(permit)) = (accepted, room.clone().try_acquire_owned()) else {
                 continue;
             };
-            let (nested, worker) = (nested.clone(), worker.clone());
-            tasks.spawn(async move {
+            let (nested, worker) = (self.clone(), worker.clone());
+            self.tasks.spawn(async move {
                 let service = hyper::service::service_fn(|request| {
                     let nested = nested.clone();
                     async move { Ok::<_, Infallible>(nested.answer(request).await) }
@@ -112,12 +125,9 @@ impl Nested {
                 drop(permit);
             });
         }
-        let children = std::mem::take(&mut *nested.lock());
+        let children = self.children().all();
         for child in children {
-            if let Err(error) = nested.cancel(&child).await {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(call = nested.call, child, error, "child not cancelled");
-            }
+            self.cancel(&child).await;
         }
     }
 
@@ -159,9 +169,16 @@ impl Nested {
         }
     }
 
-    async fn forward(&self, request: Request<Incoming>, wanted: proxy::Wanted) -> Response<Body> {
-        let waits = (wanted == proxy::Wanted::Stream).then(|| self.waiting.begin());
-        let makes = *request.method() == Method::POST && request.uri().path() == "/v1/calls";
+    async fn forward(
+        self: Arc<Nested>,
+        request: Request<Incoming>,
+        wanted: proxy::Wanted,
+    ) -> Response<Body> {
+        let streams = wanted == proxy::Wanted::Stream;
+        let waits = streams.then(|| self.waiting.begin());
+        let makes = *request.method() == Method::POST && request.uri().path() == proxy::CALLS;
+        let input = proxy::input(request.headers());
+        let mut child = proxy::child_of_path(request.uri().path());
         let answer = self.client.send(proxy::request(request, &self.call)).await;
         let answer = match answer {
             Ok(answer) => answer,
@@ -177,8 +194,13 @@ impl Nested {
             }
         };
         let (mut head, body) = answer.into_parts();
-        if makes && let Some(child) = proxy::child(&head.headers) {
-            self.lock().insert(child);
+        if makes {
+            child = proxy::child(&head.headers);
+            if let Some(child) = &child
+                && !self.children().made(child, input)
+            {
+                self.cancel(child).await;
+            }
         }
         head.headers.remove(header::CONNECTION);
         head.headers.remove(header::TRANSFER_ENCODING);
@@ -187,23 +209,31 @@ impl Nested {
             let _ = &waits;
             frame
         });
-        Response::from_parts(head, BodyExt::boxed_unsync(body))
+        // A child's events end with it; where they break off this is not reached.
+        let ended = async move {
+            if let Some(child) = child.filter(|_| streams) {
+                self.children().ended(&child);
+            }
+            None
+        };
+        Response::from_parts(head, BodyExt::boxed_unsync(body.with_trailers(ended)))
     }
 
-    async fn cancel(&self, child: &str) -> Result<(), crate::link::ClientError> {
+    async fn cancel(&self, child: &str) {
         let request = Request::builder()
             .method(Method::DELETE)
-            .uri(format!("/v1/calls/{child}"))
+            .uri(format!("{}/{child}", proxy::CALLS))
             .header(proxy::PARENT, &self.call)
             .body(Empty::<Bytes>::new());
-        match request {
-            Ok(request) => self.client.ask(request).await.map(drop),
-            // An id that is no path was never a call's.
-            Err(_) => Ok(()),
+        // An id that is no path was never a call's.
+        let Ok(request) = request else { return };
+        if let Err(error) = self.client.ask(request).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(call = self.call, child, error, "child not cancelled");
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeSet<String>> {
+    fn children(&self) -> MutexGuard<'_, Children> {
         self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

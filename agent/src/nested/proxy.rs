@@ -5,6 +5,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
 /// The header that names the call whose function asks.
 pub const PARENT: HeaderName = HeaderName::from_static("muster-parent");
 const CALL: HeaderName = HeaderName::from_static("muster-call");
+/// The header in which the SDK names the input that asks; for us alone.
+const INPUT: HeaderName = HeaderName::from_static("muster-input");
+/// Where calls are made, and below which they are found.
+pub const CALLS: &str = "/v1/calls";
 
 /// Headers that mean something to the gateway and that the function's SDK sends.
 const PASSED: [HeaderName; 7] = [
@@ -35,7 +39,7 @@ pub fn wanted<B>(request: &Request<B>) -> Option<Wanted> {
         return None;
     }
     let streams = request.headers().get(header::ACCEPT).is_some_and(|accept| accept == FRAMES);
-    match path.strip_prefix("/v1/calls") {
+    match path.strip_prefix(CALLS) {
         Some("") => (*request.method() == Method::POST).then_some(if streams {
             Wanted::Stream
         } else {
@@ -71,6 +75,17 @@ pub fn child(headers: &HeaderMap) -> Option<String> {
     headers.get(CALL)?.to_str().ok().map(str::to_owned)
 }
 
+/// The input that asks, where that is said.
+pub fn input(headers: &HeaderMap) -> Option<u64> {
+    headers.get(INPUT)?.to_str().ok()?.parse().ok()
+}
+
+/// The call whose events a path names.
+pub fn child_of_path(path: &str) -> Option<String> {
+    let child = path.strip_prefix(CALLS)?.strip_prefix('/')?.strip_suffix("/events")?;
+    Some(child.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +111,14 @@ mod tests {
     }
 
     #[test]
+    fn a_path_names_the_call_whose_events_it_leads_to() {
+        assert_eq!(child_of_path("/v1/calls/c-1/events").as_deref(), Some("c-1"));
+        for path in ["/v1/calls", "/v1/calls/c-1", "/v1/calls/c-1/inputs", "/v1/blobs/c/events"] {
+            assert_eq!(child_of_path(path), None, "{path}");
+        }
+    }
+
+    #[test]
     fn nothing_that_says_who_asks_comes_from_the_container() {
         let hostile = Request::builder()
             .uri("/v1/calls/c-1?x=1")
@@ -103,8 +126,11 @@ mod tests {
             .header("muster-parent", "c-other")
             .header("muster-call", "c-other")
             .header("muster-host", "other")
+            .header("muster-input", "7")
             .header("range", "bytes=1-");
-        let passed = request(hostile.body(()).expect("a request"), "c-own");
+        let hostile = hostile.body(()).expect("a request");
+        assert_eq!(input(hostile.headers()), Some(7));
+        let passed = request(hostile, "c-own");
         assert_eq!(passed.uri(), "/v1/calls/c-1?x=1");
         let names: Vec<_> = passed.headers().keys().map(HeaderName::as_str).collect();
         assert_eq!(names, ["range", "muster-parent"]);

@@ -52,6 +52,7 @@ _HOMES = {
     "TransportError": "_errors",
     "ApiError": "_errors",
     "AuthError": "_errors",
+    "NestedError": "_errors",
     "NoHosts": "_errors",
     "ImageError": "_errors",
     "CallNotFound": "_errors",
@@ -93,6 +94,7 @@ if TYPE_CHECKING:
     from ._errors import InputError as InputError
     from ._errors import InputTimeout as InputTimeout
     from ._errors import MusterError as MusterError
+    from ._errors import NestedError as NestedError
     from ._errors import NoHosts as NoHosts
     from ._errors import NotInCall as NotInCall
     from ._errors import OutOfMemory as OutOfMemory

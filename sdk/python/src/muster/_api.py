@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
 from . import _http
-from ._config import Endpoint
+from ._config import Endpoint, inside
 from ._errors import (
     ApiError,
     AuthError,
     CallNotFound,
     DataError,
     ImageError,
+    NestedError,
     NoHosts,
     SecretError,
     ShareError,
@@ -43,6 +45,8 @@ _BY_CODE: dict[str, type[ApiError]] = {
     "share_forbidden": ShareError,
     "unknown_secret": SecretError,
     "too_many_secrets": SecretError,
+    "nested_too_deep": NestedError,
+    "too_many_nested": NestedError,
 }
 
 
@@ -51,6 +55,9 @@ def create(
 ) -> Body:
     """Create a call; the answer is its stream of events (for a background call its record)."""
     headers = {"Content-Type": FRAMES, "Accept": FRAMES, "Idempotency-Key": key}
+    if inside():
+        # So that the call ends with this input.
+        headers["Muster-Input"] = os.environ.get("MUSTER_INPUT_INDEX", "")
     return checked(_http.send(endpoint, "POST", "/v1/calls", body, headers, seconds))
 
 

@@ -12,6 +12,7 @@
     │   ├── NoHosts                  no host is connected, or none is large enough for one worker
     │   ├── ImageError               unknown image, or no image with this Python version
     │   ├── CallNotFound             no such call
+    │   ├── NestedError              a function made a call too deep, or too many at once
     │   ├── SecretError              no such secret, or as many as there may be
     │   ├── ShareError               no host has the share, or the token may not use it
     │   └── DataError                shared data is too large, has no room, has expired, or is damaged
@@ -51,6 +52,7 @@ __all__ = [
     "InputError",
     "InputTimeout",
     "MusterError",
+    "NestedError",
     "NoHosts",
     "NotInCall",
     "OutOfMemory",
@@ -142,6 +144,10 @@ class CallNotFound(ApiError):
 
 class DataError(ApiError):
     """Shared data is too large, has no room, has expired, or is not what it should be; `code` says which."""
+
+
+class NestedError(ApiError):
+    """A function made a call that is nested too deep, or more calls at once than it may; `code` says which."""
 
 
 class SecretError(ApiError):
