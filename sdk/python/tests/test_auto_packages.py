@@ -202,11 +202,13 @@ def test_everything_is_what_an_index_has(site, tmp_path):
 def test_requirements_come_from_files(site, tmp_path):
     site.add("a", "1", {"a_module.py": ""})
     (tmp_path / "more.txt").write_text("c~=3.0 ; python_version > '3'\n")
+    (tmp_path / "same.txt").write_text("d\n")
     path = tmp_path / "requirements.txt"
     path.write_text(
-        "# ours\n\na   # as here\nb==2 \\\n    --hash=sha256:00 --hash=sha256:01\n-r more.txt\n-e .\n./folder\n"
+        "# ours\n\na   # as here\nb[x,y]==2 \\\n    --hash=sha256:00 \\\n    --hash=sha256:01\n"
+        "-r more.txt\n-rsame.txt\n--requirement=same.txt\n-e .\n-e git+https://x/mine\n./folder\n../folder\n"
     )
-    wanted = ["a==1", "b==2", 'c~=3.0; python_version > "3"']
+    wanted = ["a==1", "b[x,y]==2", 'c~=3.0; python_version > "3"', "d", "d"]
     assert requested(path) == {"requirements": wanted}
     assert requested(str(path)) == {"requirements": wanted}
     path.write_text("\n")
@@ -228,7 +230,17 @@ def test_a_lock_is_taken_as_it_is(tmp_path):
     [
         ("a==\n", "line 1: 'a==' is not a requirement"),
         ("\n--index-url https://x\n", "line 2: --index-url is for installers"),
+        (
+            "a==1 \\\n  --hash=sha256:00\n\n--no-binary :all:\n",
+            "line 4: --no-binary is for installers",
+        ),
+        ("a==1 \\\n  nonsense\\", "line 1: .* is not a requirement"),
+        ("-c bounds.txt\n", "line 1: constraints are not followed; write these versions into"),
+        ("--constraint=bounds.txt\n", "line 1: constraints are not followed"),
+        ("-i https://x\n", "line 1: -i is for installers"),
         ("a @ https://x/a.whl\n", "line 1: .* is an address"),
+        ("git+https://x/a.git\n", "line 1: .* is an address"),
+        ("https://x/a.whl ; os_name == 'posix'\n", "line 1: .* is an address"),
         ("-r gone.txt\n", "gone.txt cannot be read: No such file"),
         ("-r requirements.txt\n", "names itself"),
     ],

@@ -55,11 +55,15 @@ def _pinned(one: Any, where: str) -> str:
         why = str(error).splitlines()[0]
         raise UsageValueError(f"{where}: {one!r} is not a requirement: {why}") from None
     if requirement.url is not None:
-        raise UsageValueError(
-            f"{where}: {one!r} is an address, and hosts install from their index alone; install it here, and it"
-            " travels as source, or use an image that has it"
-        )
+        raise _address(one, where)
     return pinned(requirement)
+
+
+def _address(one: str, where: str) -> UsageValueError:
+    return UsageValueError(
+        f"{where}: {one!r} is an address, and hosts install from their index alone; install it here, and it"
+        " travels as source, or use an image that has it"
+    )
 
 
 def _of_file(path: str) -> Optional[dict[str, Any]]:
@@ -88,23 +92,49 @@ def _lines(path: str, inside: tuple[str, ...]) -> Iterable[str]:
     """The requirements in a requirements file and in those it names."""
     if path in inside:
         raise UsageValueError(f"packages: {path} names itself")
-    text = _read(path).replace("\\\n", " ")
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in _whole_lines(_read(path)):
         words = line.split(" #")[0].strip()
         if not words or words.startswith("#"):
             continue
         where = f"packages: {path}, line {number}"
-        option, _, rest = words.replace("=", " ", 1).partition(" ")
+        option, rest = _option(words)
         if option in ("-r", "--requirement"):
-            yield from _lines(os.path.join(os.path.dirname(path), rest.strip()), (*inside, path))
+            yield from _lines(os.path.join(os.path.dirname(path), rest), (*inside, path))
         elif option in ("-e", "--editable") or words.startswith((".", "/")):
             continue  # what is installed from a folder travels as source
-        elif option.startswith("-"):
+        elif option in ("-c", "--constraint"):
+            raise UsageValueError(
+                f"{where}: constraints are not followed; write these versions into the requirements, or name a file"
+                " that has everything pinned, as `uv pip compile` makes it"
+            )
+        elif option:
             raise UsageValueError(
                 f"{where}: {option} is for installers; hosts have settings of their own for that, so leave it out"
             )
+        elif "://" in words.split(";")[0].split()[0]:
+            raise _address(words, where)
         else:
             yield _pinned(words.split(" --hash")[0].strip(), where)
+
+
+def _whole_lines(text: str) -> Iterable[tuple[int, str]]:
+    """Lines with what follows a backslash, each with the number of its first."""
+    whole, first = "", 0
+    for number, line in enumerate([*text.splitlines(), ""], 1):
+        first = first or number
+        if line.endswith("\\"):
+            whole += line[:-1] + " "
+            continue
+        yield first, whole + line
+        whole, first = "", 0
+
+
+def _option(words: str) -> tuple[str, str]:
+    """The option that a line is, and its value: `-r FILE`, `-rFILE`, `--requirement FILE` or `--requirement=FILE`."""
+    if words.startswith("--"):
+        option, _, rest = words.replace("=", " ", 1).partition(" ")
+        return option, rest.strip()
+    return (words[:2], words[2:].strip()) if words.startswith("-") else ("", "")
 
 
 def _of_lock(path: str) -> Optional[dict[str, Any]]:
