@@ -5,7 +5,7 @@ import pickle
 
 import muster
 import pytest
-from harness import small_map
+from harness import small_map, wheels
 
 MIB = 1 << 20
 
@@ -80,3 +80,47 @@ def test_data_that_is_larger_than_a_hosts_cache_fails_the_call_and_says_so(own_s
     ref = muster.put(large(1))
     with pytest.raises(muster.CallFailed, match="cache-limit"):
         small_map(lambda x: len(ref.get()), [1])
+
+
+@pytest.fixture
+def with_packages(own_service, tmp_path):
+    """A service of one agent that installs what is installed here."""
+    local = tmp_path / "wheels"
+    local.mkdir(mode=0o755)
+    for module in ("numpy", "pyarrow"):
+        wheels.repack(module, local)
+    own_service().add_agent(
+        "--cpus", "0-1", "--ram", "4GiB", "--uv", wheels.uv(), "--package-index", "none",
+        "--package-folder", local, "--package-network", "none"
+    )  # fmt: skip
+
+
+@pytest.mark.deadline(120)
+def test_arrays_and_tables_come_out_of_the_mapped_file_itself(with_packages):
+    import numpy
+    import pyarrow
+
+    array = numpy.arange(500_000, dtype="int64").reshape(1000, 500)
+    table = pyarrow.table({"n": pyarrow.array(range(200_000)), "x": pyarrow.array([0.5] * 200_000)})
+    ref = muster.put({"array": array, "table": table})
+
+    def look(column):
+        def mapped(address):
+            with open("/proc/self/maps") as maps:
+                ours = [line.split()[0].split("-") for line in maps if ref.id in line]
+            return any(int(low, 16) <= address < int(high, 16) for low, high in ours)
+
+        array, table = ref.get()["array"], ref.get()["table"]
+        chunks = [chunk for name in table.column_names for chunk in table[name].chunks]
+        buffers = [one for chunk in chunks for one in chunk.buffers() if one is not None]
+        return (
+            (array.flags.owndata, array.flags.writeable, mapped(array.ctypes.data)),
+            (len(buffers), {mapped(one.address) for one in buffers}),
+            (int(array[column].sum()), table["n"][column].as_py()),
+        )
+
+    outputs = small_map(look, (3, 7), packages=["numpy", "pyarrow"])
+    for column, (seen, buffers, values) in zip((3, 7), outputs, strict=True):
+        assert seen == (False, False, True)
+        assert buffers == (2, {True})
+        assert values == (int(array[column].sum()), column)

@@ -107,7 +107,9 @@ print("after the call")
     lines = [line for line in shown.screen() if line]
     said = [line for line in lines if "largest peak" in line]
     assert len(said) == 1, lines
-    wanted = r"asked 2 GB, largest peak 0\.\d+ GB: func_ram=0.25 would fit 8 x more; used 0\S* of 1 core"
+    wanted = (
+        r"asked 2 GB, largest peak 0\.\d+ GB: func_ram=0.25 would fit 8 x more; used 0\S* of 1 core"
+    )
     assert re.fullmatch(wanted, said[0])
     assert lines[-1] == "after the call"
 
