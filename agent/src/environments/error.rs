@@ -68,7 +68,7 @@ impl EnvironmentError {
             | EnvironmentError::Builder(_)
             | EnvironmentError::Storage(_) => (
                 "packages_failed",
-                "look at the agent's log and its settings for packages (--package-index, --package-network) on this host",
+                "look at the agent's log and its settings for packages (--package-index, --package-certificates, --package-network) on this host",
             ),
         }
     }

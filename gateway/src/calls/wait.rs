@@ -52,7 +52,7 @@ pub fn why(
         return Some(match (placement.closed_slots, names.is_empty()) {
             (0, true) => "waiting: no connected host is large enough or has the image".to_owned(),
             (0, false) => format!(
-                "waiting: no connected host that has share {names} is large enough and has the image"
+                "waiting: no connected host has share {names}, the image and the size; is a folder gone from a host? (`muster hosts`)"
             ),
             (closed, true) => {
                 format!("waiting: the hosts with its {closed} slots are draining or do not answer")
