@@ -253,3 +253,39 @@ def test_what_one_host_has_built_the_next_one_gets(own_service, index):
     (built,) = [path for path in site.iterdir() if path.name != "building"]
     assert (built / "e2e_words.py").is_file()
     assert list((site / "building").iterdir()) == []
+
+
+def test_an_environment_in_use_is_not_given_up_for_another(own_service, tmp_path):
+    folder = tmp_path / "wheels"
+    folder.mkdir(mode=0o755)
+    for name in ("e2e_one", "e2e_two", "e2e_three"):
+        wheels.wheel(folder, name, "1", {f"{name}.py": f"{name} = {'x' * 400_000!r}"})
+    agent = own_service().add_agent(
+        "--cpus", "0-1", "--ram", "4GiB", "--uv", wheels.uv(), "--package-index", "none",
+        "--package-folder", folder, "--package-network", "none", "--package-cache", "1MiB"
+    )  # fmt: skip
+    site = agent.folder / f"{agent.name}-cache" / "packages"
+
+    def kept():
+        return {path.stem for path in site.glob("*/e2e_*.py")}
+
+    def imported(name):
+        import importlib
+
+        return len(getattr(importlib.import_module(name), name))
+
+    def use(name):
+        return small_map(imported, [name], packages=[name.replace("_", "-")])
+
+    def names():
+        yield "e2e_one"
+        # While the worker of these inputs lives.
+        until("it is built", lambda: kept() == {"e2e_one"})
+        assert use("e2e_two") == [400_000]
+        assert kept() == {"e2e_one", "e2e_two"}
+        yield "e2e_one"
+
+    assert small_map(imported, names(), packages=["e2e-one"]) == [400_000] * 2
+    agent.wait_idle()
+    assert use("e2e_three") == [400_000]
+    assert "e2e_one" not in kept()
