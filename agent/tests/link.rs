@@ -32,6 +32,8 @@ type Out = http_body_util::combinators::UnsyncBoxBody<Bytes, Failure>;
 struct Caller {
     sender: SendRequest<Out>,
     socket: std::net::TcpStream,
+    /// Which start of the gateway it says that it is.
+    start: u64,
 }
 
 impl Drop for Caller {
@@ -109,7 +111,7 @@ fn accept(
                 .await
                 .expect("HTTP/2");
         tokio::spawn(connection);
-        let caller = Caller { sender: caller, socket };
+        let caller = Caller { sender: caller, socket, start: 1 };
         // A test that has seen enough takes no more callers.
         let _ = sender.send((caller, headers)).await;
     });
@@ -162,7 +164,8 @@ where
 {
     let uri = format!("http://agent{path}");
     let body = BodyExt::boxed_unsync(body.map_err(Into::into));
-    let request = Request::builder().method(method).uri(uri).body(body).expect("a request");
+    let request = Request::builder().method(method).uri(uri).header("muster-gateway", caller.start);
+    let request = request.body(body).expect("a request");
     let answer = tokio::time::timeout(SOON, caller.sender.send_request(request)).await;
     answer.expect("an answer within a minute").expect("an answer")
 }
@@ -363,13 +366,19 @@ async fn a_reset_stream_cancels_its_call() {
 }
 
 #[tokio::test]
-async fn a_lost_link_cancels_its_calls() {
+async fn a_lost_link_leaves_its_calls_until_a_gateway_that_was_started_anew_links() {
     let mut gateway = Gateway::open(vec![]).await;
     let agent = run(&gateway.url).await;
     let (mut caller, _) = gateway.caller().await;
     let _call = endless(&mut caller).await;
     drop(caller);
+    // The same gateway could ask for it.
     let (mut caller, _) = gateway.caller().await;
+    let mut status = frames(&mut caller, "/v1/status").await;
+    status.workers(|workers| workers == 1).await;
+    drop(caller);
+    let (mut caller, _) = gateway.caller().await;
+    caller.start = 2;
     let mut status = frames(&mut caller, "/v1/status").await;
     status.workers(|workers| workers == 0).await;
     agent.stop().await;

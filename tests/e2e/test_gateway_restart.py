@@ -73,6 +73,25 @@ def test_a_background_call_loses_nothing_that_was_shown_however_often_the_gatewa
     assert muster.Call(call.id).results() == list(map(digest, range(150)))
 
 
+def test_an_input_that_runs_while_the_gateway_is_killed_is_not_run_again(fleet):
+    def long(x):
+        import time
+
+        import muster
+
+        print("began", x, "attempt", muster.current().attempt, flush=True)
+        time.sleep(15)
+        print("ended", x, flush=True)
+        return x, muster.current().attempt
+
+    call = small_map(long, range(2), background=True)
+    until("both run", lambda: call.logs().count("began") == 2, 60)
+    fleet.crash_gateway()
+    assert call.results(timeout=120) == [(0, 1), (1, 1)]
+    lines = sorted(call.logs().splitlines())
+    assert lines == ["began 0 attempt 1", "began 1 attempt 1", "ended 0", "ended 1"]
+
+
 def test_a_million_queued_inputs_are_there_again_in_little_memory(fleet):
     def wait(_):
         import time

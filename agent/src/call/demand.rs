@@ -19,6 +19,7 @@ const MAX_INPUTS: u64 = 1 << 20;
 pub struct Demand {
     asked: (u64, u64),
     answered: (u64, u64),
+    told: bool,
 }
 
 impl Demand {
@@ -26,6 +27,11 @@ impl Demand {
     pub fn answered(&mut self, inputs: usize, bytes: usize) {
         self.answered.0 += inputs as u64;
         self.answered.1 += bytes as u64;
+    }
+
+    /// The gateway does not know any more what was asked for: it is told with the next.
+    pub fn forget(&mut self) {
+        self.told = false;
     }
 
     /// The DEMAND to send, (inputs, bytes), if it is worth a message now.
@@ -40,10 +46,11 @@ impl Demand {
         // What is ahead is asked for in large steps; what a worker would otherwise wait for, at once.
         let worth =
             inputs - self.asked.0 > (window - least) / 8 || bytes - self.asked.1 >= MAX_BYTES / 8;
-        if window == 0 || !worth {
+        let known = self.told || self.asked == (0, 0);
+        if window == 0 || (!worth && known) {
             return None;
         }
-        self.asked = (inputs, bytes);
+        (self.asked, self.told) = ((inputs, bytes), true);
         Some(self.asked)
     }
 }

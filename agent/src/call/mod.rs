@@ -29,7 +29,8 @@
 //! again, and another worker is claimed. A worker dies without having run anything: nobody is charged, but the third such
 //! death in a row charges the input at the front, so that no call hangs. No worker can be had: if that is final for this
 //! host, WORKER_STATUS says so and the response ends; otherwise it is tried again, and WORKER_STATUS says why it waits. The
-//! gateway goes away, or resets: every worker gets SIGTERM and, 5 s later, SIGKILL. The agent stops: the same.
+//! gateway resets: every worker gets SIGTERM and, 5 s later, SIGKILL. The agent stops: the same. The gateway goes away: the
+//! call goes on for up to 120 s, and its exchange when the gateway is back ([`line`]).
 //!
 //! Not here: attempts, retries and fairness (the gateway's), containers ([`crate::container`]), what a runner says
 //! ([`crate::runner`]).
@@ -38,9 +39,11 @@ mod batching;
 mod demand;
 mod driver;
 mod intake;
+pub mod line;
 mod meter;
 mod owner;
 mod queue;
+mod retained;
 mod stopwatch;
 mod verdict;
 mod workers;

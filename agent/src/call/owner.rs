@@ -1,13 +1,10 @@
 //! The task that owns a call on this host: inputs in, workers up and down, batches to whoever is idle.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::Stream;
-use muster_wire::batch::{Inputs, Status};
+use muster_wire::batch::Status;
 use muster_wire::frame::{Frame, Kind};
 use muster_wire::message::{CallError, CallSpec, WorkerStatus, from_json, json_frame, to_json};
 use muster_wire::pieces::Pieces;
@@ -17,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 use super::batching::{self, Pace};
 use super::demand::Demand;
 use super::driver::{Call, Died, Driver, Order, Report};
-use super::intake::{Intake, IntakeError};
+use super::intake::{Got, Intake, IntakeError};
+use super::line::{Inlet, Line, Outlet};
 use super::queue::Queue;
 use super::workers::Workers;
 use super::writer::{Closed, Message, Writer};
@@ -31,21 +29,16 @@ const PATIENCE: u32 = 3;
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 
-/// Serves one call: `body` is the request, `out` takes the response. A closed `out`, an error of `body` and the stop of
-/// `tasks` cancel the call. Returns when every worker is stopped, or is being stopped by its container.
-pub async fn serve<W, S, E>(
+/// Serves one call over its exchange. The end of the exchange and the stop of `tasks` cancel the call. Returns when every
+/// worker is stopped, or is being stopped by its container.
+pub async fn serve<W: Workers>(
     workers: W,
     host: String,
     tasks: Tasks,
-    body: S,
-    out: mpsc::Sender<Bytes>,
-) where
-    W: Workers,
-    S: Stream<Item = Result<Bytes, E>> + Send + Unpin,
-    E: Display,
-{
-    let (writer, writing) = Writer::new(out.clone());
-    tasks.spawn(writing);
+    (line, outlet, inlet): (Line, Outlet, Inlet),
+) {
+    let (writer, writing) = Writer::new(outlet);
+    let writing = tasks.spawn(writing);
     let (reports_in, mut reports) = mpsc::channel(REPORTS);
     let (waiting, _) = watch::channel(None);
     let mut owner = Owner {
@@ -70,23 +63,31 @@ pub async fn serve<W, S, E>(
         told: WorkerStatus::default(),
         error: None,
     };
-    let mut intake = Intake::new(body);
+    let mut intake = Intake::new(inlet);
     let end = tokio::select! {
         biased;
         () = tasks.cancelled() => Err(Cancelled::Stopping),
-        () = out.closed() => Err(Cancelled::Closed),
+        () = line.over() => Err(Cancelled::Closed),
         end = owner.run(&mut intake, &mut reports) => end,
     };
     match end {
-        Ok(()) => owner.writer.end().await,
+        Ok(()) => {
+            owner.writer.end().await;
+            // The response ends when all is written; what follows concerns nobody who reads it.
+            tasks.spawn(async move {
+                tokio::select! {
+                    _ = writing => {}
+                    () = line.over() => {}
+                }
+            });
+        }
         Err(why) => {
             let call = owner.spec.as_ref().map(|spec| spec.call.as_str());
             tracing::info!(call, why = &why as &dyn std::error::Error, "call cancelled");
             owner.cancel.cancel();
+            drop(line);
         }
     }
-    // The response ends now; what follows concerns nobody who reads it.
-    drop(out);
     for slot in owner.slots.values() {
         // A driver whose orders are full, or closed, is ending already.
         let _ = slot.orders.try_send(Order::Stop);
@@ -103,9 +104,9 @@ pub async fn serve<W, S, E>(
 enum Cancelled {
     #[error("the agent stops")]
     Stopping,
-    #[error("nobody reads the response")]
+    #[error("the gateway gave the call up, or was away for too long")]
     Closed,
-    #[error("the request ended early")]
+    #[error("the request makes no sense")]
     Intake(#[from] IntakeError),
     #[error("the request is not the protocol")]
     Wire(#[from] muster_wire::WireError),
@@ -163,15 +164,11 @@ enum State {
 
 impl<W: Workers> Owner<W> {
     /// Serves until every input is answered, or the call cannot run here.
-    async fn run<S, E>(
+    async fn run(
         &mut self,
-        intake: &mut Intake<S>,
+        intake: &mut Intake,
         reports: &mut mpsc::Receiver<(u64, Report)>,
-    ) -> Result<(), Cancelled>
-    where
-        S: Stream<Item = Result<Bytes, E>> + Unpin,
-        E: Display,
-    {
+    ) -> Result<(), Cancelled> {
         let mut waiting = self.waiting.subscribe();
         let mut open = true;
         loop {
@@ -188,21 +185,24 @@ impl<W: Workers> Owner<W> {
                         self.on_report(id, report).await?;
                     }
                 }
-                frame = intake.next(), if open => match frame? {
-                    Some(frame) => {
-                        self.on_frame(frame)?;
-                        // What came together is seen together: a small call starts no worker that it does not need.
-                        while let Some(frame) = intake.next_now()? {
-                            self.on_frame(frame)?;
+                got = intake.next(), if open => {
+                    let mut next = Some(got?);
+                    // What came together is seen together: a small call starts no worker that it does not need.
+                    while let Some(got) = next {
+                        match got {
+                            Got::Frame(frame) => frame.map_or(Ok(()), |it| self.on_frame(it))?,
+                            Got::Inputs(inputs) => self.queue.push(inputs),
+                            Got::Resumed => self.tell_again(),
+                            Got::End => {
+                                (open, self.ended) = (false, true);
+                                if self.wanted == 0 {
+                                    return Ok(());
+                                }
+                            }
                         }
+                        next = if open { intake.next_now()? } else { None };
                     }
-                    None => {
-                        (open, self.ended) = (false, true);
-                        if self.wanted == 0 {
-                            return Ok(());
-                        }
-                    }
-                },
+                }
                 // The sender is ours, so it is there.
                 _ = waiting.changed() => {}
             }
@@ -238,7 +238,6 @@ impl<W: Workers> Owner<W> {
                     self.call = Some(Arc::new(Call { spec, opening, host: self.host.clone() }));
                 }
             }
-            Kind::Inputs => self.queue.push(Inputs::decode(frame.body)?),
             Kind::InputsEnd => self.ended = true,
             _ => {}
         }
@@ -374,6 +373,12 @@ impl<W: Workers> Owner<W> {
                 Err(_) => slot.state = State::Leaving,
             }
         }
+    }
+
+    /// What was said of workers and demand is said once more.
+    fn tell_again(&mut self) {
+        self.demand.forget();
+        self.told = WorkerStatus { starting: u32::MAX, ..WorkerStatus::default() };
     }
 
     /// DEMAND and WORKER_STATUS, where they have changed.

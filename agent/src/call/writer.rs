@@ -14,6 +14,7 @@ use muster_wire::results::Record;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
+use super::line::Outlet;
 use crate::runner::{News, Printed};
 
 /// Messages from drivers that wait to be written.
@@ -151,7 +152,7 @@ impl Message {
 
 impl Writer {
     /// A writer, and what has to run for it to write into `out`.
-    pub fn new(out: mpsc::Sender<Bytes>) -> (Writer, impl Future<Output = ()> + Send) {
+    pub fn new(out: Outlet) -> (Writer, impl Future<Output = ()> + Send) {
         let (sender, inbox) = mpsc::channel(INBOX);
         (Writer(sender), write(inbox, out))
     }
@@ -168,11 +169,27 @@ impl Writer {
     }
 }
 
-async fn write(mut inbox: mpsc::Receiver<Option<Message>>, out: mpsc::Sender<Bytes>) {
+async fn write(inbox: mpsc::Receiver<Option<Message>>, out: Outlet) {
+    write_all(inbox, &out).await;
+    out.close();
+}
+
+async fn write_all(mut inbox: mpsc::Receiver<Option<Message>>, out: &Outlet) {
     let mut joined = BytesMut::new();
     let mut moment = Moment { until: Instant::now(), small: 0 };
     loop {
-        let mut next = if joined.is_empty() { inbox.recv().await.flatten() } else { None };
+        let mut next = if joined.is_empty() {
+            tokio::select! {
+                biased;
+                next = inbox.recv() => next.flatten(),
+                () = out.resumed() => {
+                    out.flush().await;
+                    continue;
+                }
+            }
+        } else {
+            None
+        };
         if joined.is_empty() && next.is_none() {
             return;
         }
@@ -188,10 +205,10 @@ async fn write(mut inbox: mpsc::Receiver<Option<Message>>, out: mpsc::Sender<Byt
                         // Its header does not go out as a chunk of its own: those are what HTTP/2 does not like.
                         joined.put_slice(&part.split_to(SMALL));
                     }
-                    if !joined.is_empty() && out.send(joined.split().freeze()).await.is_err() {
+                    if !joined.is_empty() && !out.send(joined.split().freeze()).await {
                         return;
                     }
-                    if out.send(part).await.is_err() {
+                    if !out.send(part).await {
                         return;
                     }
                 }
@@ -216,7 +233,7 @@ async fn write(mut inbox: mpsc::Receiver<Option<Message>>, out: mpsc::Sender<Byt
                 None => break,
             }
         }
-        if !joined.is_empty() && out.send(joined.split().freeze()).await.is_err() {
+        if !joined.is_empty() && !out.send(joined.split().freeze()).await {
             return;
         }
         if ended {
@@ -245,6 +262,7 @@ impl Moment {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::line::{Connection, Exchange, Line, Lines, Owner};
     use muster_wire::batch::Outputs;
     use muster_wire::frame::Decoder;
     use muster_wire::print::{Print, Stream};
@@ -257,9 +275,18 @@ mod tests {
         Printed { index, stream: Stream::Stderr, bytes: vec![index as u8; length].into() }
     }
 
+    /// The outlet of a new exchange, whose response goes to `out`.
+    fn outlet(out: mpsc::Sender<Bytes>) -> (Line, Outlet) {
+        let (connection, body) = (Connection::begin(), Box::pin(futures_util::stream::pending()));
+        let exchange = Exchange { id: 1, owner: Owner::Store, connection, body, out };
+        let (line, outlet, _) = Lines::default().open(exchange);
+        (line, outlet)
+    }
+
     async fn written(messages: Vec<Message>) -> Vec<Bytes> {
         let (out, mut chunks) = mpsc::channel(1);
-        let (writer, writing) = Writer::new(out);
+        let (_line, outlet) = outlet(out);
+        let (writer, writing) = Writer::new(outlet);
         let sending = async {
             for message in messages {
                 writer.send(message).await.expect("it is read");
@@ -326,7 +353,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_lone_frame_does_not_wait() {
         let (out, mut chunks) = mpsc::channel(1);
-        let (writer, writing) = Writer::new(out);
+        let (_line, outlet) = outlet(out);
+        let (writer, writing) = Writer::new(outlet);
         let begun = Instant::now();
         let talking = async {
             for index in 0..10 {
@@ -343,7 +371,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_flood_of_small_frames_is_slowed_to_a_few_chunks_a_moment() {
         let (out, mut chunks) = mpsc::channel(64);
-        let (writer, writing) = Writer::new(out);
+        let (_line, outlet) = outlet(out);
+        let (writer, writing) = Writer::new(outlet);
         let flood = async {
             for index in 0..200 {
                 let message = Message::of_output(index, 1, Status::Value, b"x");

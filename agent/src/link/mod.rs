@@ -4,7 +4,7 @@
 //! ```text
 //!   away ──dial──▶ offered ──101──▶ linked: serves /v1/status and /v1/calls/ID
 //!    ▲  wait, longer each time  │ refused           │ lost
-//!    └──────────────────────────┴───────────────────┘ its calls are cancelled
+//!    └──────────────────────────┴───────────────────┘ its calls go on, for 120 s ([`crate::call::line`])
 //! ```
 //!
 //! [`client`] asks the gateway plain questions over connections of their own, with the same credential.
@@ -17,8 +17,9 @@
 //! an operator can mend it there. The network is silent: nothing is
 //! given up for 120 s, and calls run on; what they send waits in TCP. The gateway gives this host's inputs to others after a
 //! minute, and then a connection that comes to life again is one that it has closed. After 120 s without the answer to a ping
-//! the link is lost, so that a host that is cut off ends its containers by itself. A stream is reset: the body
-//! errs and the response's receiver is gone, which `call::serve` takes as a cancel.
+//! the link is lost, and its calls with it, so that a host that is cut off ends its containers by itself. A connection that
+//! breaks sooner is dialled again, and calls go on over the next. A stream is reset while its connection is there: its call is
+//! cancelled.
 //!
 //! Not here: what a call is ([`crate::call`]).
 
@@ -27,6 +28,7 @@ pub mod client;
 mod connect;
 mod dial;
 pub mod identity;
+mod marked;
 mod routes;
 mod socket;
 mod status;
@@ -35,17 +37,19 @@ mod tls;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::rt::TokioTimer;
+use hyper_util::rt::{TokioIo, TokioTimer};
 
 pub use client::{Client, ClientError};
 pub use connect::Connect;
 pub use dial::{Dial, DialError, JoinBy, Source};
 
 use crate::call::Workers;
+use crate::call::line::{Connection, Lines};
 use crate::status::Board;
 use crate::tasks::Tasks;
 
 use backoff::Backoff;
+use marked::Marked;
 use routes::Routes;
 
 const STREAM_WINDOW: u32 = 8 << 20;
@@ -71,12 +75,13 @@ pub struct Link<W, D = Dial> {
     tasks: Tasks,
     calls: Tasks,
     workers: W,
+    lines: Lines,
 }
 
 impl<W: Workers, D: Connect> Link<W, D> {
     /// A link that is not dialled yet. `tasks` are its own, `calls` those of running calls.
     pub fn new(dial: Arc<D>, board: Board, workers: W, tasks: Tasks, calls: Tasks) -> Link<W, D> {
-        Link { dial, board, tasks, calls, workers }
+        Link { dial, board, tasks, calls, workers, lines: Lines::default() }
     }
 
     /// Dials, serves, and dials again, until the stop.
@@ -97,7 +102,7 @@ impl<W: Workers, D: Connect> Link<W, D> {
                     if stop.is_cancelled() {
                         return;
                     }
-                    tracing::warn!(gateway = self.dial.gateway(), "link lost; its calls end");
+                    tracing::warn!(gateway = self.dial.gateway(), "link lost");
                     backoff.was_linked(since.elapsed());
                     backoff.after_loss(rand::random())
                 }
@@ -122,12 +127,15 @@ impl<W: Workers, D: Connect> Link<W, D> {
 
     /// Until the connection ends, whoever ends it.
     async fn serve(&self, connection: D::Io) {
+        let marks = Connection::begin();
         let routes = Arc::new(Routes {
             host: self.dial.host().to_string(),
             board: self.board.clone(),
             tasks: self.tasks.clone(),
             calls: self.calls.clone(),
             workers: self.workers.clone(),
+            lines: self.lines.clone(),
+            connection: marks.clone(),
         });
         let service = hyper::service::service_fn(move |request| {
             let routes = routes.clone();
@@ -143,6 +151,7 @@ impl<W: Workers, D: Connect> Link<W, D> {
             .max_concurrent_streams(STREAMS)
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_WITHIN);
+        let connection = TokioIo::new(Marked::new(TokioIo::new(connection), marks));
         let serving = server.serve_connection(connection, service);
         let mut serving = std::pin::pin!(serving);
         let ended = tokio::select! {

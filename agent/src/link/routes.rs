@@ -1,7 +1,7 @@
 //! What the gateway may ask of us, once linked.
 
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -12,12 +12,19 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::status;
 use crate::call::Workers;
+use crate::call::line::{Connection, Exchange, Lines, NotHeld, Owner};
 use crate::status::Board;
 use crate::tasks::Tasks;
 
 /// Chunks on their way to the gateway, per stream; past this, its flow control holds the call back.
 const CHUNKS: usize = 16;
 const CALLS: &str = "/v1/calls/";
+/// Names the exchange of a call.
+const EXCHANGE: &str = "muster-exchange";
+/// Names the start of the gateway.
+const GATEWAY: &str = "muster-gateway";
+/// How much of the response the gateway has taken: it asks for an exchange again.
+const TAKEN: &str = "muster-taken";
 
 type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
 
@@ -34,6 +41,10 @@ pub struct Routes<W> {
     pub calls: Tasks,
     /// Where workers come from.
     pub workers: W,
+    /// The exchanges of calls, of this connection and of those before.
+    pub lines: Lines,
+    /// This connection.
+    pub connection: Connection,
 }
 
 impl<W: Workers> Routes<W> {
@@ -41,7 +52,10 @@ impl<W: Workers> Routes<W> {
     pub fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path();
         match (request.method(), path.strip_prefix(CALLS)) {
-            (&Method::GET, None) if path == "/v1/status" => self.status(),
+            (&Method::GET, None) if path == "/v1/status" => {
+                self.lines.linked(number(&request, GATEWAY).unwrap_or(0));
+                self.status()
+            }
             (&Method::POST, Some(call)) if !call.is_empty() && !call.contains('/') => {
                 self.call(request)
             }
@@ -58,15 +72,32 @@ impl<W: Workers> Routes<W> {
     }
 
     fn call(&self, request: Request<Incoming>) -> Response<Body> {
+        let (out, chunks) = mpsc::channel(CHUNKS);
+        // A gateway that does not name the exchange never asks for it again.
+        let id = number(&request, EXCHANGE).unwrap_or_else(rand::random);
+        let owner = number(&request, GATEWAY).map_or(Owner::Store, Owner::Gateway);
+        let taken = number(&request, TAKEN);
+        let body = request.into_body().into_data_stream();
+        let body = Box::pin(body.map_err(|error| error.to_string()));
+        let exchange = Exchange { id, owner, connection: self.connection.clone(), body, out };
+        if let Some(taken) = taken {
+            return match self.lines.resume(exchange, taken) {
+                Ok(()) => streaming(chunks),
+                Err(NotHeld) => refusal(StatusCode::NOT_FOUND, "this exchange is not here"),
+            };
+        }
         if self.board.watch().borrow().draining {
             return refusal(StatusCode::SERVICE_UNAVAILABLE, "this host is stopping");
         }
-        let (out, chunks) = mpsc::channel(CHUNKS);
-        let body = request.into_body().into_data_stream();
         let (workers, host, tasks) = (self.workers.clone(), self.host.clone(), self.calls.clone());
-        self.calls.spawn(crate::call::serve(workers, host, tasks, body, out));
+        let line = self.lines.open(exchange);
+        self.calls.spawn(crate::call::serve(workers, host, tasks, line));
         streaming(chunks)
     }
+}
+
+fn number(request: &Request<Incoming>, header: &str) -> Option<u64> {
+    request.headers().get(header)?.to_str().ok()?.parse().ok()
 }
 
 fn streaming(chunks: mpsc::Receiver<Bytes>) -> Response<Body> {

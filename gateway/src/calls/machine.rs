@@ -4,8 +4,10 @@
 //!            receive                 lease                    commit / final failure
 //!  client ───────────▶ waiting ───────────────▶ leased ───────────────────────────▶ done
 //!                         ▲   (fresh, or again)    │ retry, or its link is lost: attempt + 1
-//!                         └────────────────────────┘
+//!                         └────────────────────────┘ it never came there: as it was
 //! ```
+//!
+//! A host that is back after its connection broke says what it holds: it keeps that, at the attempt it says, also where this machine comes back from the store and knows of no leases ([`Machine::link_holds`]).
 //!
 //! Inputs are held as ranges, so ten million of them cost as much as ten. Only inputs that failed at least once have an entry of their own.
 
@@ -73,6 +75,13 @@ struct Leases {
     inputs: u64,
 }
 
+impl Leases {
+    fn insert(&mut self, range: Range) {
+        self.ranges.insert(range.first, (range.end, range.attempt));
+        self.inputs += range.end - range.first;
+    }
+}
+
 /// The inputs of one call.
 #[derive(Debug)]
 pub struct Machine {
@@ -133,8 +142,8 @@ impl Machine {
     pub fn skip(&mut self, count: u64) {
         if self.fresh < self.received {
             // Only what comes last is fresh; what came before waits like inputs that are tried again.
-            self.again_count += self.received - self.fresh;
-            self.again.insert(self.fresh, (self.received, self.first_attempt));
+            let (first, end, attempt) = (self.fresh, self.received, self.first_attempt);
+            self.put_back(Range { first, end, attempt });
         }
         self.received += count;
         self.fresh = self.received;
@@ -200,9 +209,7 @@ impl Machine {
         } else {
             self.fresh = range.end;
         }
-        let leases = self.leases.entry(link).or_default();
-        leases.ranges.insert(range.first, (range.end, range.attempt));
-        leases.inputs += range.end - range.first;
+        self.leases.entry(link).or_default().insert(range);
         Some(range)
     }
 
@@ -240,6 +247,82 @@ impl Machine {
             }
         }
         given_up
+    }
+
+    /// A host goes on over another link: what the old one held is the new one's.
+    pub fn link_moved(&mut self, from: LinkId, to: LinkId) {
+        if let Some(leases) = self.leases.remove(&from) {
+            self.leases.insert(to, leases);
+        }
+    }
+
+    /// A host says what it holds, at which attempts. What it was leased and does not hold never came there, and waits again as it was. What it holds
+    /// and waits here, because an earlier gateway gave it, is leased to it; the rest is another's, or done: what comes of that is late.
+    pub fn link_holds(&mut self, link: LinkId, held: &[Range]) {
+        let mut own = Leases::default();
+        let mut unknown = Vec::new();
+        for &Range { first, end, attempt } in held {
+            let mut at = first;
+            for (first, end) in self.take(link, first, end, attempt) {
+                unknown.push((at, first, attempt));
+                own.insert(Range { first, end, attempt });
+                at = end;
+            }
+            unknown.push((at, end, attempt));
+        }
+        for (first, (end, attempt)) in self.leases.remove(&link).unwrap_or_default().ranges {
+            self.put_back(Range { first, end, attempt });
+        }
+        for (first, end, attempt) in unknown {
+            for (first, end) in self.take_waiting(first, end.min(self.received)) {
+                own.insert(Range { first, end, attempt });
+            }
+        }
+        if own.inputs > 0 {
+            self.leases.insert(link, own);
+        }
+    }
+
+    /// Removes what of `first .. end` waits from what waits, and gives it.
+    fn take_waiting(&mut self, first: u64, end: u64) -> Vec<(u64, u64)> {
+        let mut taken = Vec::new();
+        if first >= end {
+            return taken;
+        }
+        let before = self.again.range(..first).next_back().map(|(&from, _)| from);
+        let from = before.unwrap_or(first);
+        let found: Vec<(u64, (u64, u32))> =
+            self.again.range(from..end).map(|(&from, &range)| (from, range)).collect();
+        for (from, (until, attempt)) in found {
+            let (start, stop) = (from.max(first), until.min(end));
+            if start >= stop {
+                continue;
+            }
+            self.again.remove(&from);
+            self.again_count -= until - from;
+            if from < start {
+                self.put_back(Range { first: from, end: start, attempt });
+            }
+            if stop < until {
+                self.put_back(Range { first: stop, end: until, attempt });
+            }
+            taken.push((start, stop));
+        }
+        if end > self.fresh {
+            let start = first.max(self.fresh);
+            if self.fresh < start {
+                let attempt = self.first_attempt;
+                self.put_back(Range { first: self.fresh, end: start, attempt });
+            }
+            self.fresh = end;
+            taken.push((start, end));
+        }
+        taken
+    }
+
+    fn put_back(&mut self, Range { first, end, attempt }: Range) {
+        self.again_count += end - first;
+        self.again.insert(first, (end, attempt));
     }
 
     fn judge(&mut self, index: u64, attempt: u32, fault: Fault) -> Verdict {

@@ -105,6 +105,28 @@ fn an_output_of_a_lost_link_or_an_old_attempt_is_late() {
     assert!(machine.is_complete());
 }
 
+#[test]
+fn inputs_that_never_arrived_wait_again_as_they_were_and_cost_no_loss() {
+    let mut machine = with_inputs(1, 0);
+    for link in 0..20 {
+        assert_eq!(machine.lease(link, 1), Some(Range { first: 0, end: 1, attempt: 1 }));
+        machine.link_holds(link, &[]);
+    }
+    assert_eq!(machine.waiting(), 1);
+}
+
+#[test]
+fn a_restored_machine_takes_what_a_host_holds_out_of_what_waits() {
+    let mut machine = Machine::restored(0, 10, [(0, 2)], 0, 3);
+    let held = |first, end| Range { first, end, attempt: 2 };
+    machine.link_holds(7, &[held(1, 4), held(6, 7), held(9, 20)]);
+    assert_eq!((machine.leased_to(7), machine.waiting()), (4, 4));
+    assert_eq!(machine.values(7, 2, 4, 2), vec![(2, 4)]);
+    assert_eq!(machine.lease(8, 10), Some(Range { first: 4, end: 6, attempt: 3 }));
+    assert_eq!(machine.lease(8, 10), Some(Range { first: 7, end: 9, attempt: 3 }));
+    assert_eq!(machine.lease(8, 10), None);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Receive(u64),
@@ -112,6 +134,8 @@ enum Step {
     Values(u64, u64, u64),
     Fault(u64, u64, Fault),
     Lose(u64),
+    /// A host is back and holds what it was given but for inputs whose index has this remainder by three; and says that it holds some that it was never given.
+    Return(u64, u64, u64),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -128,6 +152,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(link, first, count)| Step::Values(link, first, count)),
         (0u64..3, 0u64..30, fault).prop_map(|(link, index, fault)| Step::Fault(link, index, fault)),
         (0u64..3).prop_map(Step::Lose),
+        (0u64..3, 0u64..4, 0u64..30)
+            .prop_map(|(link, lacks, more)| Step::Return(link, lacks, more)),
     ];
     proptest::collection::vec(step, 0..80)
 }
@@ -154,7 +180,7 @@ proptest! {
                     }
                 }
                 Step::Values(link, first, count) => {
-                    for attempt in 1..4 {
+                    for attempt in 1..9 {
                         let parts = machine.values(link, first, first + count, attempt);
                         let expected: Vec<u64> = (first..first + count)
                             .filter(|index| held.get(index) == Some(&(link, attempt))).collect();
@@ -184,6 +210,25 @@ proptest! {
                         prop_assert!(ended.insert(range.first, ()).is_none());
                     }
                     held.retain(|_, held| held.0 != link);
+                }
+                Step::Return(link, lacks, more) => {
+                    let holds: Vec<Range> = (0..machine.received())
+                        .filter_map(|index| {
+                            let own = held.get(&index).filter(|held| held.0 == link);
+                            let attempt = own.map(|held| held.1).filter(|_| index % 3 != lacks);
+                            let attempt = attempt.or((index / 4 == more).then_some(7))?;
+                            Some(Range { first: index, end: index + 1, attempt })
+                        })
+                        .collect();
+                    machine.link_holds(link, &holds);
+                    held.retain(|index, held| held.0 != link || holds.iter().any(|range| {
+                        range.first == *index && range.attempt == held.1
+                    }));
+                    for Range { first, attempt, .. } in holds {
+                        if !ended.contains_key(&first) {
+                            held.entry(first).or_insert((link, attempt));
+                        }
+                    }
                 }
             }
             prop_assert_eq!(machine.done(), ended.len() as u64);

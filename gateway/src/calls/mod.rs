@@ -8,7 +8,7 @@
 //! - [`queue`]: the bytes of the inputs, by chunk, in memory or spilled, until each is done.
 //! - [`log`]: the events of the call, numbered by `seq`, in memory or spilled, for readers.
 //! - `owner`: the one task that owns the machine and the queue of a call and writes its log. Everything else holds a [`CallHandle`].
-//! - `hosts`: what one host was promised and sent.
+//! - `hosts`: what one host was promised and sent, and what it said that was taken. `away`: how long a host is waited for whose connection broke.
 //! - `registry`: [`Calls`], all calls by id; admission; forgetting what has been kept long enough.
 //! - `kept`, `saver`, `restore`: what a background call has in the store, how its events get there, and how it goes on from there after a restart.
 //!
@@ -18,13 +18,14 @@
 //!
 //! **Background calls** are durable ([`crate::store::durable`]). Creating one is answered after its commit. Inputs are committed before the owner hears of them, and answered then; a batch that comes again is known by its indexes and hash. Events are committed in batches, one at a time for each call, each with
 //! all that came since the last, and readers see them after that: what a reader saw is never lost. After a restart a call goes on without its inputs being read: the machine comes back from chunks and from which inputs are done; the queue reads a chunk when its turn comes; the log reads old events from the store. Inputs that were running
-//! run again, at an attempt above every one that events told of; strikes are forgotten. The values of its [`secrets`](crate::secrets) are not kept with it: they are read whenever a host begins to work on it, and one that was deleted fails it then. A call whose inputs are not closed waits for its client to go on under the same key, for a time.
+//! run again, at an attempt above every one that events told of, unless their host is back and holds them (`away`); strikes are forgotten. The values of its [`secrets`](crate::secrets) are not kept with it: they are read whenever a host begins to work on it, and one that was deleted fails it then. A call whose inputs are not closed waits for its client to go on under the same key, for a time.
 //!
-//! **Failures.** A link that ends gives its leases back (attempt + 1, counted as ours). An output for an input that this link does not hold at this attempt is late and dropped. A client that is gone: a foreground call without any reader for its
+//! **Failures.** A link that breaks leaves its leases for some seconds, in which its host may come back with them (`away`); then, or when an exchange ends before its inputs, they are given back (attempt + 1, counted as ours). An output for an input that this link does not hold at this attempt is late and dropped. A client that is gone: a foreground call without any reader for its
 //! grace period is cancelled. A blob that cannot be read back ends the call with `internal`: nothing is invented.
 //!
 //! **Not here.** HTTP, containers, and where workers go (`fleet`). Foreground calls do not survive a restart of the gateway: their clients hold the inputs, and submit again what has no output.
 
+mod away;
 mod family;
 mod handle;
 mod hosts;

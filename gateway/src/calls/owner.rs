@@ -22,7 +22,7 @@ use crate::blobs::Pin;
 use crate::fleet::{Claim, Placement};
 use crate::link::{Inbox, LinkEvent, News};
 use crate::secrets::Secrets;
-use crate::store::durable::Digest;
+use crate::store::durable::{Change, Digest, StoredExchange};
 use crate::store::{Spill, StoreError};
 use crate::tasks::Tasks;
 
@@ -59,6 +59,8 @@ pub(super) struct Begun {
     pub digests: BTreeMap<u64, (u64, Digest)>,
     /// An input that failed in an earlier gateway, if any did.
     pub failed: Option<u64>,
+    /// What hosts had of it when an earlier gateway ended.
+    pub exchanges: Vec<StoredExchange>,
     /// Keeps the call's shared data.
     pub pin: Option<Arc<Pin>>,
 }
@@ -66,7 +68,8 @@ pub(super) struct Begun {
 impl Begun {
     /// A call without inputs yet.
     pub fn new(machine: Machine, queue: Queue) -> Begun {
-        Begun { machine, queue, digests: BTreeMap::new(), failed: None, pin: None }
+        let (digests, exchanges) = (BTreeMap::new(), Vec::new());
+        Begun { machine, queue, digests, failed: None, exchanges, pin: None }
     }
 }
 
@@ -98,9 +101,10 @@ type Broken = StoreError;
 pub(super) async fn run(start: Start) {
     let Start { shared, mut commands, claim, begun, grace, upload_grace, tasks, live, .. } = start;
     let (secrets, spill) = (start.secrets, start.spill);
-    let Begun { machine, queue, digests, failed, pin } = begun;
+    let Begun { machine, queue, digests, failed, exchanges, pin } = begun;
     let (news, mut inbox) = Inbox::new(INBOX);
     let mut placed = claim.placement.clone();
+    let mut links = claim.links.clone();
     let mut readers = shared.readers.subscribe();
     let mut alone_since = Instant::now();
     let mut owner = Owner {
@@ -122,26 +126,31 @@ pub(super) async fn run(start: Start) {
         fed: Instant::now(),
         shared: shared.clone(),
     };
+    exchanges.iter().for_each(|exchange| owner.hosts.restore(exchange));
     let mut saver = Saver::of(&shared);
     owner.say_state();
     owner.begin(failed);
     while owner.end.is_none() {
         if let Some(saver) = &mut saver {
-            saver.go_on(owner.state == CallState::Running).await;
+            let unsaved = |events| owner.hosts.unsaved(&shared.spec.call, events);
+            saver.go_on(owner.state == CallState::Running, unsaved).await;
         }
         let uploading = shared.options.background && owner.machine.total().is_none();
+        let look_at = owner.hosts.look_at(&links.borrow());
         let alone = !shared.options.background && shared.log.readers() == 0;
         let done = tokio::select! {
             biased;
             () = tasks.stopping() => match saver {
                 Some(saver) => {
-                    drop(owner);
-                    return saver.suspend().await;
+                    let call = &shared.spec.call;
+                    saver.suspend(|events| owner.hosts.unsaved(call, events)).await;
+                    // A host that saw its exchange end would end the call: it should see its connection end.
+                    return owner.hosts.until_cut().await;
                 }
                 None => { owner.stop_with_gateway(); Ok(()) }
             },
             () = shared.cancel.cancelled() => { owner.stop(CallState::Cancelled, None); Ok(()) }
-            saved = step(&mut saver) => saved,
+            saved = step(&mut saver) => saved.map(|saved| owner.hosts.saved(&saved)),
             Some(news) = inbox.recv(), if !shared.log.is_clogged() => { owner.hear_all(news, &mut inbox); Ok(()) }
             Ok(()) = placed.changed() => {
                 owner.placement = placed.borrow_and_update().clone();
@@ -153,6 +162,8 @@ pub(super) async fn run(start: Start) {
             }
             () = tokio::time::sleep_until(owner.progress + PATIENCE), if owner.holds_back() => Ok(()),
             () = owner.spill.room(), if owner.spill.is_full() => Ok(()),
+            Ok(()) = links.changed(), if look_at.is_some() => { owner.look_for_hosts(); Ok(()) }
+            () = sleep_until(look_at), if look_at.is_some() => { owner.look_for_hosts(); Ok(()) }
             () = sleep_until(owner.reopen_at), if owner.reopen_at.is_some() => {
                 owner.follow_placement();
                 Ok(())
@@ -181,7 +192,7 @@ pub(super) async fn run(start: Start) {
 }
 
 /// What the saver, if there is one, does next.
-async fn step(saver: &mut Option<Saver>) -> Result<(), Broken> {
+async fn step(saver: &mut Option<Saver>) -> Result<Vec<Change>, Broken> {
     match saver {
         Some(saver) => saver.step().await,
         None => std::future::pending().await,
@@ -287,17 +298,18 @@ impl Owner {
     }
 
     fn hear_all(&mut self, news: News, inbox: &mut mpsc::Receiver<News>) {
-        self.hear(news.link, news.event);
+        self.hear(news);
         for _ in 0..AT_ONCE {
             if self.shared.log.is_over_budget() {
                 break;
             }
             let Ok(news) = inbox.try_recv() else { break };
-            self.hear(news.link, news.event);
+            self.hear(news);
         }
     }
 
-    fn hear(&mut self, link: LinkId, event: LinkEvent) {
+    fn hear(&mut self, News { link, event, place, .. }: News) {
+        self.hosts.took(link, place);
         match event {
             LinkEvent::Demand(inputs, bytes) => {
                 if let Some(host) = self.hosts.stir(link) {
@@ -312,7 +324,17 @@ impl Owner {
             }
             LinkEvent::Receipt(receipt) => self.note_receipt(link, receipt),
             LinkEvent::Outputs(outputs) => self.take_outputs(link, outputs),
-            LinkEvent::Ended => self.lose(link),
+            LinkEvent::Held(held) => {
+                if let Some(held) = self.hosts.holds(link, &held) {
+                    self.machine.link_holds(link, &held);
+                }
+            }
+            LinkEvent::Broken if self.hosts.breaks(link) => {}
+            LinkEvent::Refused => {
+                self.machine.link_holds(link, &[]);
+                self.lose(link);
+            }
+            LinkEvent::Broken | LinkEvent::Ended => self.lose(link),
         }
     }
 
@@ -443,9 +465,22 @@ impl Owner {
         }
     }
 
+    /// Asks hosts that are back for what they hold; what others held waits again.
+    fn look_for_hosts(&mut self) {
+        let links = self.claim.links.clone();
+        let returned = self.hosts.look_for(&links.borrow(), &self.shared, &self.news);
+        for (before, link) in returned.moved {
+            self.machine.link_moved(before, link);
+        }
+        for link in returned.lost {
+            self.lose(link);
+        }
+    }
+
     /// Opens exchanges where there are workers to be had, and notes how many.
     fn follow_placement(&mut self) {
         self.reopen_at = None;
+        self.look_for_hosts();
         let (shared, targets) = (&self.shared, &self.placement.targets);
         // The values of now, for hosts that begin now.
         let begins = targets.iter().any(|target| !self.hosts.has(target.link.id));
@@ -500,7 +535,7 @@ impl Owner {
     /// Leases inputs to hosts as far as their demand goes, turn by turn.
     async fn lease(&mut self) -> Result<(), Broken> {
         let mut from = 0;
-        while self.machine.next().is_some() {
+        while self.machine.next().is_some() && !self.hosts.awaited() {
             let Some((id, _)) = self.hosts.willing_from(from) else {
                 match from {
                     0 => break,

@@ -104,5 +104,7 @@ fn begun(stored: &StoredCall, retries: u32, mut queue: super::queue::Queue) -> B
     }
     done().for_each(|(first, end)| queue.done(first, end));
     let first_failed = stored.done.iter().find(|done| done.failed > 0);
-    Begun { machine, queue, digests, failed: first_failed.map(|done| done.first), pin: None }
+    let failed = first_failed.map(|done| done.first);
+    let exchanges = stored.exchanges.clone();
+    Begun { machine, queue, digests, failed, exchanges, pin: None }
 }

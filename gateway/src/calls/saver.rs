@@ -26,9 +26,19 @@ const LAST_WRITE: Duration = Duration::from_secs(3);
 pub(super) struct Saver {
     shared: Arc<Shared>,
     kept: Kept,
-    /// The write under way, its last event, and its bytes.
-    under_way: Option<(Written, u64, usize)>,
+    under_way: Option<UnderWay>,
     full_until: Option<Instant>,
+}
+
+/// A write.
+struct UnderWay {
+    outcome: Written,
+    /// Its last event.
+    last: Option<u64>,
+    /// Bytes of its events.
+    bytes: usize,
+    /// What it says of exchanges.
+    exchanges: Vec<Change>,
 }
 
 impl Saver {
@@ -38,31 +48,36 @@ impl Saver {
         Some(Saver { shared: shared.clone(), kept, under_way: None, full_until: None })
     }
 
-    /// Begins to save what is not, unless something is being saved; `began` says that inputs may have had an attempt.
-    pub async fn go_on(&mut self, began: bool) {
+    /// Begins to save what is not, unless something is being saved; `began` says that inputs may have had an attempt, `exchanges` how far they are with these events.
+    pub async fn go_on(&mut self, began: bool, exchanges: impl FnOnce(bool) -> Vec<Change>) {
         if self.under_way.is_some() || self.full_until.is_some() {
             return;
         }
-        let Some(events) = self.events(began) else { return };
-        let (last, bytes) = (events.last_seq, events.payload.len());
-        let written = self.kept.journal.submit(vec![Change::Events(events)]).await;
-        self.under_way = Some((written, last, bytes));
+        let events = self.events(began);
+        let exchanges = exchanges(events.is_some());
+        if events.is_none() && exchanges.is_empty() {
+            return;
+        }
+        let last = events.as_ref().map(|events| events.last_seq);
+        let bytes = events.as_ref().map_or(0, |events| events.payload.len());
+        let changes = events.map(Change::Events).into_iter().chain(exchanges.iter().cloned());
+        let outcome = self.kept.journal.submit(changes.collect()).await;
+        self.under_way = Some(UnderWay { outcome, last, bytes, exchanges });
     }
 
-    /// Waits until something was saved, or should be tried again; for ever if there is neither. Cancel-safe.
-    pub async fn step(&mut self) -> Result<(), StoreError> {
-        if let Some((outcome, last, bytes)) = &mut self.under_way {
-            let outcome = outcome.await.unwrap_or(Err(StoreError::Closed));
-            let (last, bytes) = (*last, *bytes);
-            self.under_way = None;
-            return self.take(outcome, last, bytes);
+    /// Waits until something was saved, or should be tried again; for ever if there is neither. Gives what was saved of exchanges. Cancel-safe.
+    pub async fn step(&mut self) -> Result<Vec<Change>, StoreError> {
+        if let Some(under_way) = &mut self.under_way {
+            let outcome = (&mut under_way.outcome).await.unwrap_or(Err(StoreError::Closed));
+            let saved = self.under_way.take();
+            return saved.map_or(Ok(Vec::new()), |saved| self.take(outcome, saved));
         }
         match self.full_until {
             Some(at) => tokio::time::sleep_until(at).await,
             None => std::future::pending().await,
         }
         self.full_until = None;
-        Ok(())
+        Ok(Vec::new())
     }
 
     /// Saves the last events and the end, however long the disk is full. Not visible yet: the caller tells the log.
@@ -97,11 +112,12 @@ impl Saver {
     }
 
     /// The gateway stops: what can be saved soon, is. The rest is run again.
-    pub async fn suspend(mut self) {
+    pub async fn suspend(mut self, exchanges: impl Fn(bool) -> Vec<Change>) {
         let all = async {
             loop {
-                self.go_on(true).await;
-                if self.under_way.is_none() || self.step().await.is_err() {
+                let before = self.under_way.is_some();
+                self.go_on(true, &exchanges).await;
+                if self.under_way.is_none() || self.step().await.is_err() || !before {
                     return;
                 }
             }
@@ -115,19 +131,20 @@ impl Saver {
     fn take(
         &mut self,
         outcome: Result<(), StoreError>,
-        last: u64,
-        bytes: usize,
-    ) -> Result<(), StoreError> {
+        saved: UnderWay,
+    ) -> Result<Vec<Change>, StoreError> {
         match outcome {
             Ok(()) => {
-                self.kept.grow(bytes as u64);
-                self.shared.log.saved(last);
-                Ok(())
+                self.kept.grow(saved.bytes as u64);
+                if let Some(last) = saved.last {
+                    self.shared.log.saved(last);
+                }
+                Ok(saved.exchanges)
             }
             Err(StoreError::Full) => {
                 tracing::warn!(call = self.shared.spec.call, "no space for events, trying again");
                 self.full_until = Some(Instant::now() + FULL_PAUSE);
-                Ok(())
+                Ok(Vec::new())
             }
             Err(error) => Err(error),
         }

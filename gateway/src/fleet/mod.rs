@@ -11,7 +11,7 @@
 //! admin asked for it: its workers are taken from the calls, each of which lets it finish the inputs it holds and then ends its exchange there. A drain that was asked for stays with the host's name, whether it is connected or not, until it is undone or the gateway ends.
 //!
 //! **Failures.** A host that is silent for 55 s is given up: its connection is closed, and with it its exchanges, so that its inputs are leased again within a minute. A partition shorter than that costs nothing: TCP holds what is on the way. A connection that *breaks* (reset, closed) says
-//! that the agent has cancelled its calls or is dead, so its exchanges end and its inputs are leased again at once. An agent that hears nothing for 120 s gives its link up too, and stops its containers. Whatever comes on a connection that was given up is not read; an output on a
+//! that the agent is dead or the network was; a call waits for it to come back for some seconds, and goes on with what it holds (`calls::away`): a host that is back as another start holds nothing. An agent that hears nothing for 120 s gives its calls up too, and stops its containers. Whatever comes on a connection that was given up is not read; an output on a
 //! new connection of the same host for an input it does not hold there is late (`calls::machine`). A link that ends takes its host out; the calls see the host gone from their placement, and each call's own exchange with it ends. Who gets a name that is taken already, [`seats`] says.
 
 mod directory;
@@ -43,8 +43,14 @@ pub struct Fleet {
     commands: mpsc::Sender<Command>,
     directory: directory::Directory,
     seats: Arc<Mutex<Connections>>,
+    links: watch::Receiver<Links>,
+    /// Names this start of the gateway.
+    gateway: u64,
     tasks: Tasks,
 }
+
+/// The way to each host that is connected, by its name.
+pub type Links = HashMap<String, Arc<HostLink>>;
 
 /// Whether a host gets anything new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -139,6 +145,8 @@ pub struct Claim {
     wanted: u32,
     /// What the call was given.
     pub placement: watch::Receiver<Placement>,
+    /// The hosts that are there.
+    pub links: watch::Receiver<Links>,
 }
 
 impl Fleet {
@@ -146,8 +154,11 @@ impl Fleet {
     pub fn start(tasks: &Tasks) -> Fleet {
         let (commands, inbox) = mpsc::channel(1024);
         let directory = directory::Directory::default();
-        tasks.spawn_critical("fleet", owner::run(inbox, directory.clone(), tasks.clone()));
-        Fleet { commands, directory, seats: Arc::default(), tasks: tasks.clone() }
+        let (there, links) = watch::channel(Links::new());
+        let owner = owner::run(inbox, directory.clone(), there, tasks.clone());
+        tasks.spawn_critical("fleet", owner);
+        let (seats, tasks, gateway) = (Arc::default(), tasks.clone(), rand::random());
+        Fleet { commands, directory, seats, links, gateway, tasks }
     }
 
     /// The connected hosts, by name.
@@ -192,7 +203,7 @@ impl Fleet {
     pub async fn claim(&self, id: u64, need: Need) -> Claim {
         let (sender, placement) = watch::channel(Placement::default());
         let _ = self.commands.send(Command::CallUp(id, need, sender)).await;
-        Claim { id, fleet: self.clone(), wanted: 0, placement }
+        Claim { id, fleet: self.clone(), wanted: 0, placement, links: self.links.clone() }
     }
 }
 
@@ -282,6 +293,11 @@ impl LinkEvents {
         };
         self.up = true;
         let _ = self.pulse.fleet.commands.send(command).await;
+    }
+
+    /// Names this start of the gateway.
+    pub fn gateway(&self) -> u64 {
+        self.pulse.fleet.gateway
     }
 
     /// For those who listen.

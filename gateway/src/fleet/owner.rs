@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::directory::Directory;
 use super::placement::{HostRoom, Placements, Slots};
-use super::{Command, Drain, HostRecord, HostState, Placement, Target};
+use super::{Command, Drain, HostRecord, HostState, Links, Placement, Target};
 use crate::calls::machine::LinkId;
 use crate::link::HostLink;
 use crate::tasks::Tasks;
@@ -23,6 +23,8 @@ const NOTICE_WITHIN: Duration = Duration::from_secs(1);
 struct Owner {
     directory: Directory,
     links: HashMap<LinkId, Arc<HostLink>>,
+    /// The same by name, for calls whose host is away.
+    there: watch::Sender<Links>,
     placements: Placements,
     suspects: HashSet<LinkId>,
     /// Names of hosts that an admin drains.
@@ -35,10 +37,16 @@ struct Owner {
     noticed: Instant,
 }
 
-pub(super) async fn run(mut inbox: mpsc::Receiver<Command>, directory: Directory, tasks: Tasks) {
+pub(super) async fn run(
+    mut inbox: mpsc::Receiver<Command>,
+    directory: Directory,
+    there: watch::Sender<Links>,
+    tasks: Tasks,
+) {
     let mut owner = Owner {
         directory,
         links: HashMap::new(),
+        there,
         placements: Placements::default(),
         suspects: HashSet::new(),
         drained: HashSet::new(),
@@ -76,7 +84,8 @@ impl Owner {
         match command {
             Command::HostUp(link, status) => {
                 let id = link.id;
-                self.links.insert(id, link);
+                self.links.insert(id, link.clone());
+                self.there.send_modify(|there| drop(there.insert(link.host.clone(), link)));
                 self.host(id, status);
             }
             Command::HostChanged(link, status) => {
@@ -85,7 +94,12 @@ impl Owner {
                 }
             }
             Command::HostDown(link) => {
-                self.links.remove(&link);
+                if let Some(gone) = self.links.remove(&link) {
+                    self.there.send_if_modified(|there| {
+                        let is_it = there.get(&gone.host).is_some_and(|at| at.id == link);
+                        is_it && there.remove(&gone.host).is_some()
+                    });
+                }
                 self.suspects.remove(&link);
                 self.directory.remove(link);
                 self.placements.host_gone(link);

@@ -1,6 +1,7 @@
 //! One call on one host: frames to the agent, news from it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use futures_util::stream;
@@ -8,11 +9,12 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame as BodyFrame;
 use muster_wire::batch::Outputs;
 use muster_wire::frame::{Decoder, Frame, Kind};
-use muster_wire::message::{WorkerStatus, from_json};
+use muster_wire::message::{Held, WorkerStatus, from_json};
 use muster_wire::pieces::{Pieces, SMALL};
 use muster_wire::print::Print;
 use muster_wire::receipt::Receipt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{Body, HostLink, LinkError, request};
@@ -22,6 +24,8 @@ use crate::calls::machine::LinkId;
 pub const WAITING_KIB: u32 = 24 << 10;
 /// Frames that wait to be sent.
 const OUTBOX: usize = 256;
+/// How long a host may take to say what it holds.
+const HELD_WITHIN: Duration = Duration::from_secs(10);
 /// Small frames are joined up to this many bytes.
 const JOIN: usize = 64 << 10;
 
@@ -38,6 +42,12 @@ pub enum LinkEvent {
     Receipt(Receipt),
     /// Inputs have ended.
     Outputs(Outputs),
+    /// It goes on with an exchange, and holds this. The first word of one that was asked for again.
+    Held(Held),
+    /// It does not take the call, and has seen none of its inputs.
+    Refused,
+    /// The connection broke: the exchange can be asked for again on another.
+    Broken,
     /// Nothing more comes on this exchange.
     Ended,
 }
@@ -49,6 +59,8 @@ pub struct News {
     pub link: LinkId,
     /// What it says.
     pub event: LinkEvent,
+    /// How many bytes it has said with this, since the exchange began.
+    pub place: u64,
     /// Room for its bytes, given back when it is dropped.
     pub room: Option<OwnedSemaphorePermit>,
 }
@@ -68,14 +80,25 @@ impl Inbox {
     }
 
     /// Whether the owner is there.
-    async fn send(&self, link: LinkId, event: LinkEvent, bytes: usize) -> bool {
+    async fn send(&self, link: LinkId, event: LinkEvent, place: u64, bytes: usize) -> bool {
         let kib = u32::try_from(bytes >> 10).unwrap_or(u32::MAX).min(WAITING_KIB);
         let room = match kib {
             0 => None,
             kib => self.room.clone().acquire_many_owned(kib).await.ok(),
         };
-        self.news.send(News { link, event, room }).await.is_ok()
+        self.news.send(News { link, event, place, room }).await.is_ok()
     }
+}
+
+/// What an exchange is known by on both sides, over connections and starts of the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExchangeName {
+    /// Its number.
+    pub id: u64,
+    /// Whether a gateway that is started anew can ask for it.
+    pub lasts: bool,
+    /// How much of the response was taken, where it is asked for again.
+    pub taken: Option<u64>,
 }
 
 /// An open exchange. Dropping it resets it, which cancels the call on that host.
@@ -109,23 +132,30 @@ impl Drop for Exchange {
 }
 
 impl HostLink {
-    /// Opens an exchange for a call. What the host says goes to `events`, with this link's id.
-    pub fn open(self: &Arc<Self>, call: &str, events: Inbox) -> Exchange {
+    /// Opens an exchange for a call, or asks for one again. What the host says goes to `events`, with this link's id.
+    pub fn open(self: &Arc<Self>, call: &str, name: ExchangeName, events: Inbox) -> Exchange {
         let (frames, outbox) = mpsc::channel(OUTBOX);
         let reset = CancellationToken::new();
         let (link, path, stop) = (self.clone(), format!("/v1/calls/{call}"), reset.clone());
         self.tasks.spawn(async move {
-            let talk = link.talk(&path, outbox, stop.clone(), &events);
+            let talk = link.talk(&path, name, outbox, stop.clone(), &events);
             let ended = tokio::select! {
                 biased;
                 () = stop.cancelled() => Ok(()),
                 ended = talk => ended,
             };
+            let last = match &ended {
+                Ok(()) => LinkEvent::Ended,
+                Err(LinkError::Http(_)) => LinkEvent::Broken,
+                Err(LinkError::Refused(_)) if name.taken.is_none() => LinkEvent::Refused,
+                Err(_) => LinkEvent::Ended,
+            };
             if let Err(error) = ended {
                 let (host, error) = (&link.host, crate::chain(&error));
                 tracing::warn!(path, host, error, "exchange with a host failed");
             }
-            events.send(link.id, LinkEvent::Ended, 0).await;
+            // Nothing was taken with it.
+            events.send(link.id, last, 0, 0).await;
         });
         Exchange { frames, reset }
     }
@@ -133,11 +163,20 @@ impl HostLink {
     async fn talk(
         &self,
         path: &str,
+        name: ExchangeName,
         outbox: mpsc::Receiver<Frame<Pieces>>,
         stop: CancellationToken,
         events: &Inbox,
     ) -> Result<(), LinkError> {
-        let request = request("POST", path, outgoing(outbox, stop));
+        let mut request = request("POST", path, outgoing(outbox, stop));
+        let headers = request.headers_mut();
+        headers.insert("muster-exchange", name.id.into());
+        if !name.lasts {
+            headers.insert("muster-gateway", self.gateway.into());
+        }
+        if let Some(taken) = name.taken {
+            headers.insert("muster-taken", taken.into());
+        }
         let response =
             self.requests.clone().send_request(request).await.map_err(LinkError::Http)?;
         if !response.status().is_success() {
@@ -145,14 +184,26 @@ impl HostLink {
         }
         let mut body = response.into_body();
         let mut decoder = Decoder::default();
-        while let Some(data) = body.frame().await {
+        let mut place = name.taken.unwrap_or(0);
+        let mut held = name.taken.is_none();
+        loop {
+            let next = match held {
+                true => body.frame().await,
+                false => {
+                    timeout(HELD_WITHIN, body.frame()).await.map_err(|_| LinkError::NotHeld)?
+                }
+            };
+            let Some(data) = next else { break };
+            held = true;
             if let Ok(data) = data.map_err(LinkError::Http)?.into_data() {
                 decoder.give(data);
             }
             while let Some(frame) = decoder.next_in_pieces().map_err(LinkError::Protocol)? {
                 let bytes = frame.body.len();
+                // What is said ahead of what was not taken is not part of it.
+                place += if frame.kind == Kind::Held { 0 } else { frame.wire_len() as u64 };
                 let Some(event) = read(frame).map_err(LinkError::Protocol)? else { continue };
-                if !events.send(self.id, event, bytes).await {
+                if !events.send(self.id, event, place, bytes).await {
                     return Ok(());
                 }
             }
@@ -167,6 +218,7 @@ fn read(frame: Frame<Pieces>) -> Result<Option<LinkEvent>, muster_wire::WireErro
             let (inputs, bytes) = frame.joined().as_two_u64()?;
             LinkEvent::Demand(inputs, bytes)
         }
+        Kind::Held => LinkEvent::Held(from_json("HELD", &frame.body.joined())?),
         Kind::WorkerStatus => LinkEvent::Workers(from_json("WORKER_STATUS", &frame.body.joined())?),
         Kind::Print => {
             let frame = frame.joined();

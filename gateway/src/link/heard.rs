@@ -17,12 +17,22 @@ pub(super) struct Heard<Io> {
     io: Io,
     heard: Arc<AtomicBool>,
     broken: Pin<Box<WaitForCancellationFutureOwned>>,
+    token: CancellationToken,
 }
 
 impl<Io> Heard<Io> {
-    /// Fails to read once `broken` is cancelled.
+    /// Fails once `broken` is cancelled: nothing is said any more on a connection that is given up, not even that its exchanges are.
     pub fn new(io: Io, heard: Arc<AtomicBool>, broken: CancellationToken) -> Heard<Io> {
-        Heard { io, heard, broken: Box::pin(broken.cancelled_owned()) }
+        Heard { io, heard, broken: Box::pin(broken.clone().cancelled_owned()), token: broken }
+    }
+}
+
+impl<Io> Heard<Io> {
+    fn check(&self) -> io::Result<()> {
+        match self.token.is_cancelled() {
+            true => Err(io::ErrorKind::ConnectionAborted.into()),
+            false => Ok(()),
+        }
     }
 }
 
@@ -49,6 +59,7 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Heard<Io> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.check()?;
         Pin::new(&mut self.io).poll_write(context, bytes)
     }
 
@@ -57,6 +68,7 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Heard<Io> {
         context: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.check()?;
         Pin::new(&mut self.io).poll_write_vectored(context, pieces)
     }
 

@@ -1,7 +1,7 @@
 //! The way to one host: the agent dialled, now the roles are turned and the gateway is the HTTP/2 client (PROTOCOL.md section 5).
 //!
 //! [`run`] owns the connection: it reads the host's status until the connection ends. [`HostLink`] opens one exchange per call; each is driven by a task of its own that carries frames from and to the call's owner task. A connection that ends takes its exchanges with it,
-//! and each tells its call so. Whatever comes in on the connection, be it the answer to a ping, is a sign of life of the host; the fleet hears each second whether there was one, and says when the link has to end (`fleet::seats`). Both directions have bounds: a call that is slow to take what a host sends slows that host's exchange by HTTP/2's flow control, and no other.
+//! and each tells its call so, which may ask for it again on the host's next connection (`calls::away`). Whatever comes in on the connection, be it the answer to a ping, is a sign of life of the host; the fleet hears each second whether there was one, and says when the link has to end (`fleet::seats`). Both directions have bounds: a call that is slow to take what a host sends slows that host's exchange by HTTP/2's flow control, and no other.
 
 mod exchange;
 mod heard;
@@ -23,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use exchange::{Exchange, Inbox, LinkEvent, News};
+pub use exchange::{Exchange, ExchangeName, Inbox, LinkEvent, News};
 
 use crate::calls::machine::LinkId;
 use crate::fleet::seats::GIVE_UP_AFTER;
@@ -55,6 +55,9 @@ pub enum LinkError {
     /// The host refused a request.
     #[error("the host answered {0}")]
     Refused(http::StatusCode),
+    /// The host was asked for an exchange again and does not say what it holds of it.
+    #[error("the host did not say what it holds")]
+    NotHeld,
     /// This side gave the exchange up.
     #[error("the exchange was given up")]
     GivenUp,
@@ -70,6 +73,12 @@ pub struct HostLink {
     /// The host's name.
     pub host: String,
     state: watch::Sender<HostState>,
+    /// This start of the gateway.
+    gateway: u64,
+    /// Cancelled when the connection has ended.
+    over: CancellationToken,
+    /// Whether it ended because its host was given up: whoever waits for that to come back waits for nothing.
+    given_up: AtomicBool,
     requests: http2::SendRequest<Body>,
     tasks: Tasks,
 }
@@ -78,6 +87,16 @@ impl HostLink {
     /// Whether it gets anything new. Calls with workers there are told of changes through their placement.
     pub fn state(&self) -> HostState {
         *self.state.borrow()
+    }
+
+    /// Waits for the connection's end.
+    pub async fn over(&self) {
+        self.over.cancelled().await;
+    }
+
+    /// Whether the connection has ended because its host was silent for too long.
+    pub fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed)
     }
 
     /// The fleet says how the host is.
@@ -98,6 +117,7 @@ pub async fn run(
     // However this ends, the connection ends with it, and with the connection its exchanges.
     let broken = CancellationToken::new();
     let _breaks = broken.clone().drop_guard();
+    let gateway = events.gateway();
     let (mut requests, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(8 << 20)
@@ -107,26 +127,35 @@ pub async fn run(
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_WITHIN)
         .keep_alive_while_idle(true)
-        .handshake::<_, Body>(TokioIo::new(Heard::new(io, heard.clone(), broken)))
+        .handshake::<_, Body>(TokioIo::new(Heard::new(io, heard.clone(), broken.clone())))
         .await
         .map_err(LinkError::Http)?;
     let state = watch::Sender::default();
-    let link = Arc::new(HostLink { id, host, state, requests: requests.clone(), tasks });
+    let link = Arc::new(HostLink {
+        id,
+        host,
+        state,
+        gateway,
+        over: broken,
+        given_up: AtomicBool::new(false),
+        requests: requests.clone(),
+        tasks,
+    });
     let pulse = events.pulse();
     let silence = async {
         let mut looks = tokio::time::interval(LOOK_EVERY);
         loop {
             looks.tick().await;
             if let Err(GivenUp) = pulse.look(heard.swap(false, Ordering::Relaxed)).await {
+                link.given_up.store(true, Ordering::Relaxed);
                 return Err(LinkError::Silent);
             }
         }
     };
     let status = async {
-        let response = requests
-            .send_request(request("GET", "/v1/status", empty()))
-            .await
-            .map_err(LinkError::Http)?;
+        let mut request = request("GET", "/v1/status", empty());
+        request.headers_mut().insert("muster-gateway", gateway.into());
+        let response = requests.send_request(request).await.map_err(LinkError::Http)?;
         if !response.status().is_success() {
             return Err(LinkError::Refused(response.status()));
         }

@@ -128,6 +128,12 @@ struct Host {
 type Body = BoxBody<Bytes, Infallible>;
 
 async fn serve(host: Arc<Host>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    if request.headers().contains_key("muster-taken") {
+        // It holds nothing of what it did under another connection.
+        let mut refused = Response::new(http_body_util::Empty::new().boxed());
+        *refused.status_mut() = http::StatusCode::NOT_FOUND;
+        return Ok(refused);
+    }
     let (out, frames) = mpsc::channel(64);
     match request.uri().path().strip_prefix("/v1/calls/").map(str::to_owned) {
         None => tokio::spawn(report(host, out)),

@@ -5,12 +5,12 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use muster_agent::call::line::{Connection, Exchange, Lines, Owner};
 use muster_agent::call::{Held, Workers, serve};
 use muster_agent::container::{ClaimError, MemoryReport, Used};
 use muster_agent::engine::EngineError;
@@ -96,7 +96,7 @@ impl Held<Runner> for Process {
 
 /// The gateway's side of one call.
 struct Call {
-    request: Option<mpsc::Sender<Result<Bytes, Infallible>>>,
+    request: Option<mpsc::Sender<Result<Bytes, String>>>,
     response: mpsc::Receiver<Bytes>,
     decoder: Decoder,
     serving: tokio::task::JoinHandle<()>,
@@ -112,9 +112,10 @@ impl Call {
         let (request, body) = mpsc::channel(64);
         let (out, response) = mpsc::channel(4);
         let tasks = Tasks::new();
-        let body = ReceiverStream::new(body);
-        let serving =
-            tasks.clone().spawn(serve(workers.clone(), "host-1".into(), tasks, body, out));
+        let (connection, body) = (Connection::begin(), Box::pin(ReceiverStream::new(body)));
+        let exchange = Exchange { id: 1, owner: Owner::Store, connection, body, out };
+        let line = Lines::default().open(exchange);
+        let serving = tasks.clone().spawn(serve(workers.clone(), "host-1".into(), tasks, line));
         Call {
             request: Some(request),
             response,

@@ -42,6 +42,10 @@ pub enum Kind {
     Receipt = 20,
     /// JSON: secrets of the call's owner, by name.
     Secrets = 21,
+    /// How many bytes of a call's response the gateway has taken for good.
+    Taken = 22,
+    /// JSON: what an agent holds of a call whose connection broke.
+    Held = 23,
     /// JSON: who speaks.
     Hello = 32,
     /// JSON: start a runner; carries descriptors.
@@ -73,6 +77,8 @@ impl Kind {
             19 => HostStatus,
             20 => Receipt,
             21 => Secrets,
+            22 => Taken,
+            23 => Held,
             32 => Hello,
             33 => Start,
             34 => Exit,
@@ -137,7 +143,7 @@ impl Frame {
         Frame::new(kind, value.to_le_bytes().to_vec())
     }
 
-    /// A frame whose body is one little-endian `u64` (INPUTS_END).
+    /// A frame whose body is one little-endian `u64` (INPUTS_END, TAKEN).
     pub fn of_u64(kind: Kind, value: u64) -> Frame {
         Frame::new(kind, value.to_le_bytes().to_vec())
     }

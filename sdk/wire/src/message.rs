@@ -196,6 +196,17 @@ pub struct HostStatus {
     pub shares: Vec<Share>,
 }
 
+/// HELD: what an agent was given of a call and has not answered, as far as the gateway has taken its answers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Held {
+    /// How many inputs it received since the exchange began.
+    pub inputs: u64,
+    /// How many bytes of inputs.
+    pub bytes: u64,
+    /// First index, one past the last, and attempt of what it holds.
+    pub ranges: Vec<(u64, u64, u32)>,
+}
+
 /// HELLO of pid 1 or of a runner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {

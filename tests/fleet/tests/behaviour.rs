@@ -16,6 +16,7 @@ use muster_gateway::audit::{Audit, AuditConfig};
 use muster_gateway::auth::Tokens;
 use muster_gateway::fleet::Fleet;
 use muster_gateway::http::{Front, ServerConfig, join_string, join_token, router, serve};
+use muster_gateway::store::durable::MemoryCallStore;
 use muster_gateway::tasks::Tasks;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -48,7 +49,9 @@ impl Gateway {
         let (tokens, first) = Tokens::open(folder.path()).expect("tokens");
         let tasks = Tasks::new();
         let fleet = Fleet::start(&tasks);
-        let (calls, blobs, secrets) = support::calls(folder.path(), SOON, &fleet, &tasks).await;
+        let store = MemoryCallStore::default();
+        let (calls, blobs, secrets) =
+            support::calls(folder.path(), store, SOON, &fleet, &tasks).await;
         let (_ready, ready) = watch::channel(true);
         let front = Front {
             calls,

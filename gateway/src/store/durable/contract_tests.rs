@@ -43,8 +43,18 @@ async fn contract(store: &dyn CallStore) {
     ];
     store.commit(&more).await.expect("room");
 
+    let exchange = |exchange, taken| {
+        let (call, host) = ("c-1".to_owned(), "h".to_owned());
+        StoredExchange { call, exchange, host, taken }
+    };
+    let changes = [exchange(1, 0), exchange(u64::MAX, 7), exchange(1, 9)].map(Change::Exchange);
+    store.commit(&changes).await.expect("room");
+    let gone = Change::ExchangeEnd { call: "c-1".to_owned(), exchange: u64::MAX };
+    store.commit(&[gone]).await.expect("room");
+
     let (calls, age) = store.load().await.expect("loads");
     assert_eq!(age, 0);
+    assert_eq!(calls[0].exchanges, [exchange(1, 9)]);
     let [one, two] = &calls[..] else { panic!("two calls, not {calls:?}") };
     assert_eq!((one.created.call.as_str(), one.created.key.as_deref()), ("c-1", Some("k")));
     assert_eq!((one.total, one.last_seq, one.attempt), (Some(15), 10, 3));
@@ -72,7 +82,8 @@ async fn contract(store: &dyn CallStore) {
     store.commit(&[end, Change::Age(60)]).await.expect("room");
     let (calls, age) = store.load().await.expect("loads");
     assert_eq!((age, &calls[0].end), (60, &Some((Bytes::from_static(b"r"), 5))));
-    assert!(calls[0].chunks.is_empty() && calls[0].done.is_empty());
+    let one = &calls[0];
+    assert!(one.chunks.is_empty() && one.done.is_empty() && one.exchanges.is_empty());
     assert!(store.chunk("c-1", 10).await.is_err(), "inputs go with the end");
     assert_eq!(lengths(9, 100).await, [1], "events stay");
     assert_eq!(store.function("c-1").await.expect("stays"), vec![b'f'; 10]);

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::{
     Answer, CallStore, Change, Chunk, CreatedCall, Events, Payload, StoredCall, StoredChunk,
+    StoredExchange,
 };
 use crate::store::StoreError;
 
@@ -28,6 +29,7 @@ struct Call {
     total: Option<u64>,
     chunks: BTreeMap<u64, Chunk>,
     events: BTreeMap<u64, Events>,
+    exchanges: BTreeMap<u64, StoredExchange>,
     end: Option<(Bytes, u64)>,
 }
 
@@ -57,6 +59,7 @@ impl State {
                     total: None,
                     chunks: BTreeMap::new(),
                     events: BTreeMap::new(),
+                    exchanges: BTreeMap::new(),
                     end: None,
                 });
                 return;
@@ -71,6 +74,8 @@ impl State {
             }
             Change::Chunk(Chunk { call, .. })
             | Change::Events(Events { call, .. })
+            | Change::Exchange(StoredExchange { call, .. })
+            | Change::ExchangeEnd { call, .. }
             | Change::Close { call, .. }
             | Change::End { call, .. } => call,
         };
@@ -84,9 +89,16 @@ impl State {
             Change::Events(events) => {
                 call.events.insert(events.first_seq, events.clone());
             }
+            Change::Exchange(exchange) => {
+                call.exchanges.insert(exchange.exchange, exchange.clone());
+            }
+            Change::ExchangeEnd { exchange, .. } => {
+                call.exchanges.remove(exchange);
+            }
             Change::Close { total, .. } => call.total = Some(*total),
             Change::End { record, age_s, .. } => {
                 call.chunks.clear();
+                call.exchanges.clear();
                 call.end = Some((record.clone(), *age_s));
             }
             Change::Create(_) | Change::Delete { .. } | Change::Age(_) => {}
@@ -118,6 +130,7 @@ impl Call {
                 true => self.events.values().flat_map(|events| events.done.clone()).collect(),
                 false => Vec::new(),
             },
+            exchanges: self.exchanges.values().cloned().collect(),
             last_seq: self.events.values().map(|events| events.last_seq).max().unwrap_or(0),
             attempt: self.events.values().map(|events| events.attempt).max().unwrap_or(0),
             end: self.end.clone(),

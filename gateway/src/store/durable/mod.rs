@@ -73,6 +73,15 @@ pub enum Change {
     },
     /// More events.
     Events(Events),
+    /// A host works for a call, or has given back so much.
+    Exchange(StoredExchange),
+    /// A host works for a call no more.
+    ExchangeEnd {
+        /// Which call.
+        call: String,
+        /// Which of its exchanges.
+        exchange: u64,
+    },
     /// The call has ended: its inputs go, its events stay.
     End {
         /// Which call.
@@ -142,6 +151,19 @@ pub struct Events {
     pub payload: Payload,
 }
 
+/// What became of one exchange of a call with a host, so that the host can go on with it under the next gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredExchange {
+    /// Which call.
+    pub call: String,
+    /// Names the exchange.
+    pub exchange: u64,
+    /// The host's name.
+    pub host: String,
+    /// So many bytes of what it sent are in the events.
+    pub taken: u64,
+}
+
 /// Inputs `first .. first + count` have ended, `failed` of them with an exception or a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "said above")]
@@ -162,6 +184,8 @@ pub struct StoredCall {
     pub chunks: Vec<StoredChunk>,
     /// Which inputs have ended; empty once it has.
     pub done: Vec<Done>,
+    /// The hosts that worked for it; empty once it has ended.
+    pub exchanges: Vec<StoredExchange>,
     /// The last event.
     pub last_seq: u64,
     /// The highest attempt that events tell of.

@@ -12,12 +12,12 @@ use sqlx::{ConnectOptions, Row, SqliteConnection};
 
 use super::{
     Answer, CallStore, Change, Chunk, CreatedCall, Done, Events, Payload, PayloadFiles, ROW_BYTES,
-    StoredCall, StoredChunk, checked,
+    StoredCall, StoredChunk, StoredExchange, checked,
 };
 use crate::store::StoreError;
 
 /// Raised with each change of the tables. A store of another version is refused.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 /// The body of a row comes last, so that the columns before it are read without it.
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS meta (
@@ -39,7 +39,11 @@ CREATE TABLE IF NOT EXISTS events (
     first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL, attempt INTEGER NOT NULL,
     done BLOB NOT NULL, bytes INTEGER NOT NULL, crc INTEGER NOT NULL, body BLOB,
     PRIMARY KEY (call, first_seq));
-INSERT OR IGNORE INTO meta VALUES (1, 1, 0, 0);
+CREATE TABLE IF NOT EXISTS exchanges (
+    call TEXT NOT NULL REFERENCES calls (call) ON DELETE CASCADE,
+    exchange INTEGER NOT NULL, host TEXT NOT NULL, taken INTEGER NOT NULL,
+    PRIMARY KEY (call, exchange));
+INSERT OR IGNORE INTO meta VALUES (1, 2, 0, 0);
 ";
 /// How long to wait for a lock of the database that another process holds.
 const BUSY: Duration = Duration::from_secs(5);
@@ -160,6 +164,7 @@ impl SqliteStore {
         let end = record.map(|record| (record.into(), row.get::<i64, _>(7) as u64));
         let mut chunks = Vec::new();
         let mut done = Vec::new();
+        let mut exchanges = Vec::new();
         let mut function = Bytes::new();
         if end.is_none() {
             function = self.read_function(&call).await?;
@@ -182,6 +187,17 @@ impl SqliteStore {
                 .await
                 .map_err(of_sqlx)?;
             done = rows.iter().flat_map(|row| Done::read_all(row.get::<&[u8], _>(0))).collect();
+            let rows = sqlx::query("SELECT exchange, host, taken FROM exchanges WHERE call = ?")
+                .bind(&call)
+                .fetch_all(&self.readers)
+                .await
+                .map_err(of_sqlx)?;
+            exchanges.extend(rows.iter().map(|row| StoredExchange {
+                call: call.clone(),
+                exchange: row.get::<i64, _>(0) as u64,
+                host: row.get(1),
+                taken: row.get::<i64, _>(2) as u64,
+            }));
         }
         let json = |at: usize| Bytes::from(row.get::<Vec<u8>, _>(at));
         Ok(StoredCall {
@@ -197,6 +213,7 @@ impl SqliteStore {
             total: row.get::<Option<i64>, _>(6).map(|total| total as u64),
             chunks,
             done,
+            exchanges,
             last_seq: row.get::<i64, _>(10) as u64,
             attempt: row.get::<i64, _>(11) as u32,
             end,
@@ -376,11 +393,24 @@ async fn apply(connection: &mut SqliteConnection, change: &Change) -> Result<(),
             .bind(i64::from(payload.crc))
             .bind(in_row(payload))
         }
-        Change::End { call, record, age_s } => {
-            sqlx::query("DELETE FROM chunks WHERE call = ?")
+        Change::Exchange(StoredExchange { call, exchange, host, taken }) => sqlx::query(
+            "INSERT OR REPLACE INTO exchanges SELECT call, ?2, ?3, ?4 FROM calls WHERE call = ?1",
+        )
+        .bind(call)
+        .bind(*exchange as i64)
+        .bind(host)
+        .bind(*taken as i64),
+        Change::ExchangeEnd { call, exchange } => {
+            sqlx::query("DELETE FROM exchanges WHERE call = ? AND exchange = ?")
                 .bind(call)
-                .execute(&mut *connection)
-                .await?;
+                .bind(*exchange as i64)
+        }
+        Change::End { call, record, age_s } => {
+            for ended in
+                ["DELETE FROM chunks WHERE call = ?", "DELETE FROM exchanges WHERE call = ?"]
+            {
+                sqlx::query(ended).bind(call).execute(&mut *connection).await?;
+            }
             sqlx::query("UPDATE calls SET record = ?, ended_age_s = ? WHERE call = ?")
                 .bind(&record[..])
                 .bind(*age_s as i64)

@@ -111,13 +111,80 @@ fn a_call_says_that_its_host_does_not_answer() {
 }
 
 #[test]
-fn a_broken_connection_gives_its_inputs_back_at_once() {
+fn a_broken_connection_costs_nothing_where_the_host_is_back_soon() {
     simulate(async {
-        let begun = Instant::now();
-        let (cluster, _, reading) = at_work(&[2, 2], 4, seconds(10)).await;
-        cluster.path(0).expect("a host").cut();
+        let (cluster, _, reading) = at_work(&[2, 2], 40, seconds(3)).await;
+        for _ in 0..3 {
+            cluster.path(0).expect("a host").cut();
+            tokio::time::sleep(seconds(4)).await;
+        }
         let told = reading.await.expect("no panic").expect("whole");
-        assert!(told.ended.expect("an end") - begun < seconds(23), "run again without a wait");
+        assert!(told.attempts.values().all(|attempt| *attempt == 1), "nothing is run again");
+    });
+}
+
+#[test]
+fn a_host_that_dies_gives_its_inputs_back_after_some_seconds_or_at_once_when_it_starts_again() {
+    simulate(async {
+        for back in [false, true] {
+            let (mut cluster, _, reading) = at_work(&[2, 2], 4, seconds(30)).await;
+            let died = Instant::now();
+            let (host, path) = cluster.remove(0).expect("a host");
+            path.cut();
+            drop(host);
+            if back {
+                cluster.boot(0, 2);
+            }
+            let told = reading.await.expect("no panic").expect("whole");
+            assert_eq!(told.attempts.values().filter(|attempt| **attempt == 2).count(), 2);
+            // Both run again on the hosts there are, once those are free.
+            let took = told.ended.expect("an end") - died;
+            let within = if back { seconds(34) } else { seconds(61) };
+            assert!(took < within, "{took:?}");
+        }
+    });
+}
+
+#[test]
+fn what_runs_goes_on_while_the_gateway_is_away_and_ends_with_the_next_one_without_being_run_again()
+{
+    simulate(async {
+        let mut cluster = Cluster::with_hosts(&[2, 2]).await;
+        let plan = Plan { takes_us: 20_000_000, ..Plan::default() };
+        let call = cluster.background(8, plan).await;
+        let reading = tokio::spawn(checker::read_on(cluster.front.subscribe(), call.clone(), 8));
+        cluster.until("all work", |it| it.tally.of(call.id()).now == 4).await;
+        for away in [5, 30] {
+            tokio::time::sleep(seconds(5)).await;
+            cluster.crash_gateway();
+            tokio::time::sleep(seconds(away)).await;
+            cluster.start_gateway().await;
+        }
+        let told = reading.await.expect("no panic").expect("whole");
+        // What had not begun when the gateway came back is counted from 2.
+        let attempts: Vec<u32> = told.attempts.into_values().collect();
+        assert_eq!(attempts, [1, 1, 1, 1, 2, 2, 2, 2]);
+        assert_eq!(cluster.tally.of(call.id()).begun, 4, "the same workers");
+    });
+}
+
+#[test]
+fn hosts_drop_foreground_calls_of_a_gateway_that_has_died_and_any_call_after_two_minutes() {
+    simulate(async {
+        let (mut cluster, call, reading) = at_work(&[2], 2, seconds(600)).await;
+        cluster.crash_gateway();
+        drop(reading);
+        tokio::time::sleep(seconds(30)).await;
+        assert_eq!(cluster.tally.of(call.id()).now, 2, "nobody else is there to ask for it");
+        cluster.start_gateway().await;
+        let took = cluster.until("they are gone", |it| it.tally.of(call.id()).now == 0).await;
+        assert!(took < seconds(17), "{took:?}");
+        let plan = Plan { takes_us: 600_000_000, ..Plan::default() };
+        let kept = cluster.background(2, plan).await;
+        cluster.until("all work", |it| it.tally.of(kept.id()).now == 2).await;
+        cluster.crash_gateway();
+        let took = cluster.until("they are gone", |it| it.tally.of(kept.id()).now == 0).await;
+        assert!(took > seconds(110) && took < seconds(130), "{took:?}");
     });
 }
 

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use muster_gateway::calls::{CallHandle, Entry};
+use muster_gateway::calls::{CallHandle, Calls, Entry};
 use muster_wire::batch::{Outputs, Status};
 use muster_wire::frame::Kind;
 use serde_json::Value;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// How long a scenario may take to come to its end, in simulated time.
@@ -30,8 +31,47 @@ pub struct Told {
 /// Reads a call's events to the end, and checks each.
 pub async fn read(call: CallHandle, inputs: u64) -> Result<Told, String> {
     let mut told = Told::default();
-    let mut events = call.events(0);
-    let (begun, mut seq) = (Instant::now(), 0);
+    follow(&call, inputs, Instant::now(), &mut 0, &mut told).await?;
+    told.judged(inputs)
+}
+
+/// The same from one gateway to the next.
+pub async fn read_on(
+    mut front: watch::Receiver<Option<Calls>>,
+    call: CallHandle,
+    inputs: u64,
+) -> Result<Told, String> {
+    let (id, mut told, mut seq) = (call.id().to_owned(), Told::default(), 0);
+    let (begun, mut call) = (Instant::now(), Some(call));
+    while told.ended.is_none() {
+        let there = match call.take() {
+            Some(call) => call,
+            None => {
+                let calls = front.wait_for(Option::is_some).await.map_err(|e| e.to_string())?;
+                let found = calls.as_ref().and_then(|calls| calls.get(&id));
+                found.ok_or("a gateway has forgotten a background call")?
+            }
+        };
+        tokio::select! {
+            followed = follow(&there, inputs, begun, &mut seq, &mut told) => followed?,
+            _ = front.wait_for(Option::is_none) => {}
+        }
+        if told.ended.is_none() {
+            // Its stream ended without an end: that gateway is dying.
+            let _ = front.wait_for(Option::is_none).await;
+        }
+    }
+    told.judged(inputs)
+}
+
+async fn follow(
+    call: &CallHandle,
+    inputs: u64,
+    begun: Instant,
+    seq: &mut u64,
+    told: &mut Told,
+) -> Result<(), String> {
+    let mut events = call.events(*seq);
     loop {
         let next = tokio::time::timeout(HEARTBEAT, events.next()).await;
         let next = next.map_err(|_| "a reader heard nothing for 11 s".to_owned())?;
@@ -39,7 +79,7 @@ pub async fn read(call: CallHandle, inputs: u64) -> Result<Told, String> {
             return Err(format!("not ended in time: {:?}", call.record()));
         }
         let frame = match next {
-            None => break,
+            None => return Ok(()),
             Some(Entry::Progress { json, .. }) => {
                 let progress: Value = serde_json::from_slice(&json).map_err(|e| e.to_string())?;
                 if let Some(why) = progress["waiting"].as_str()
@@ -51,14 +91,14 @@ pub async fn read(call: CallHandle, inputs: u64) -> Result<Told, String> {
             }
             Some(Entry::Logged(frame)) => frame,
         };
-        if frame.seq != seq + 1 {
+        if frame.seq != *seq + 1 {
             return Err(format!("seq {} follows {seq}", frame.seq));
         }
-        seq = frame.seq;
+        *seq = frame.seq;
         match frame.kind {
             Kind::Outputs => {
                 let outputs = Outputs::decode(frame.body).map_err(|error| error.to_string())?;
-                seq += outputs.len() as u64 - 1;
+                *seq += outputs.len() as u64 - 1;
                 for (index, status, item) in outputs.iter() {
                     let oracle = status == Status::Value && item[..] == index.to_le_bytes();
                     if index >= inputs || !oracle {
@@ -80,10 +120,15 @@ pub async fn read(call: CallHandle, inputs: u64) -> Result<Told, String> {
             _ => {}
         }
     }
-    let all = told.attempts.len() as u64 == inputs;
-    match told.state.as_str() {
-        "succeeded" if all => Ok(told),
-        "cancelled" => Ok(told),
-        state => Err(format!("{state} with {} of {inputs} outputs", told.attempts.len())),
+}
+
+impl Told {
+    fn judged(self, inputs: u64) -> Result<Told, String> {
+        let all = self.attempts.len() as u64 == inputs;
+        match self.state.as_str() {
+            "succeeded" if all => Ok(self),
+            "cancelled" => Ok(self),
+            state => Err(format!("{state} with {} of {inputs} outputs", self.attempts.len())),
+        }
     }
 }

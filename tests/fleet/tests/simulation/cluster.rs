@@ -12,10 +12,12 @@ use muster_gateway::fleet::{Fleet, HostRecord};
 use muster_gateway::tasks::Tasks;
 use muster_wire::batch::Inputs;
 use serde_json::json;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::network::{Dialler, Path};
 use crate::support;
+use crate::survivor::Survivor;
 
 const LONG: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -25,9 +27,14 @@ pub struct Cluster {
     pub calls: Calls,
     pub tally: Tally,
     tasks: Tasks,
+    store: Survivor,
+    /// Where hosts find the gateway, if it is there.
+    there: watch::Sender<Option<Fleet>>,
+    /// Where readers find their calls.
+    pub front: watch::Sender<Option<Calls>>,
     hosts: BTreeMap<usize, (Host, Path)>,
     epochs: u64,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// Runs a simulation to its end, in simulated time.
@@ -52,9 +59,32 @@ impl Cluster {
         let tasks = Tasks::new();
         let fleet = Fleet::start(&tasks);
         let folder = tempfile::tempdir().expect("a folder");
-        let (calls, ..) = support::calls(folder.path(), LONG, &fleet, &tasks).await;
-        let tally = Tally::default();
-        Cluster { fleet, calls, tally, tasks, hosts: BTreeMap::new(), epochs: 0, _folder: folder }
+        let (store, tally) = (Survivor::default(), Tally::default());
+        let (calls, ..) = support::calls(folder.path(), store.clone(), LONG, &fleet, &tasks).await;
+        let there = watch::Sender::new(Some(fleet.clone()));
+        let front = watch::Sender::new(Some(calls.clone()));
+        let (hosts, epochs) = (BTreeMap::new(), 0);
+        Cluster { fleet, calls, tally, tasks, store, there, front, hosts, epochs, folder }
+    }
+
+    /// The gateway is killed: its connections break, and what it had not committed is lost.
+    pub fn crash_gateway(&mut self) {
+        self.store = self.store.crash();
+        self.there.send_replace(None);
+        self.front.send_replace(None);
+        self.hosts.values().for_each(|(_, path)| path.cut());
+        self.tasks.stop();
+    }
+
+    /// It is started again.
+    pub async fn start_gateway(&mut self) {
+        self.tasks = Tasks::new();
+        self.fleet = Fleet::start(&self.tasks);
+        let (folder, store) = (self.folder.path(), self.store.clone());
+        let (calls, ..) = support::calls(folder, store, LONG, &self.fleet, &self.tasks).await;
+        self.calls = calls;
+        self.front.send_replace(Some(self.calls.clone()));
+        self.there.send_replace(Some(self.fleet.clone()));
     }
 
     /// With hosts of so many cores, all connected.
@@ -76,7 +106,7 @@ impl Cluster {
             name: format!("h{host}"),
             epoch: self.epochs,
             path: path.clone(),
-            fleet: self.fleet.clone(),
+            gateway: self.there.subscribe(),
         };
         let start = Duration::from_millis(80);
         let config = HostConfig { cores, ram_bytes: 64 << 30, start, image: IMAGE };
@@ -117,7 +147,12 @@ impl Cluster {
 
     /// The same for this owner, with this plan.
     pub async fn call_of(&self, owner: &str, inputs: u64, plan: Plan) -> CallHandle {
-        self.try_call(owner, inputs, plan).await.expect("admitted")
+        self.try_call(owner, inputs, plan, false).await.expect("admitted")
+    }
+
+    /// The same in the background.
+    pub async fn background(&self, inputs: u64, plan: Plan) -> CallHandle {
+        self.try_call("somebody", inputs, plan, true).await.expect("admitted")
     }
 
     /// The same where it may be refused.
@@ -126,13 +161,14 @@ impl Cluster {
         owner: &str,
         inputs: u64,
         plan: Plan,
+        background: bool,
     ) -> Result<CallHandle, AdmitError> {
         let spec = json!({
             "call": "", "kind": "pickle", "encoding": "pickle", "image": IMAGE, "cpu": 1.0, "ram_bytes": 1 << 30,
         });
         let new = NewCall {
             spec: serde_json::from_value(spec).expect("a SPEC"),
-            options: CallOptions::default(),
+            options: CallOptions { background, ..CallOptions::default() },
             key: None,
             owner: owner.to_owned(),
             pin: None,

@@ -6,6 +6,8 @@
 //! clock (tokio's, paused: it jumps to the next timer when nothing is left to do). The gateway takes any stream of bytes from a host, and the agent's link is generic over who dials, so neither knows.
 //! There is no HTTP front here, and turmoil is not used: it would want its own sockets in both daemons, where these two seams are enough.
 //!
+//! The gateway is killed too ([`cluster`]): its connections break, and what its store had not committed at that moment is lost ([`survivor`]); its successor goes on with what there is.
+//!
 //! **A scenario** ([`scenario`]) is made from a seed: hosts, calls, and faults at random moments. It ends in one checker ([`checker`]): every index that was accepted ends once, with the oracle's output; nothing that was not submitted comes; no worker of an ended call is left on any host.
 //! What the seed does not fix is the jitter of agents that dial again, and the order of hash tables.
 //!
@@ -20,6 +22,7 @@ mod network;
 mod scenario;
 #[path = "../support/mod.rs"]
 mod support;
+mod survivor;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

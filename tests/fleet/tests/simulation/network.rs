@@ -135,8 +135,8 @@ pub struct Dialler {
     pub epoch: u64,
     /// The way there.
     pub path: Path,
-    /// Whom it reaches.
-    pub fleet: Fleet,
+    /// Whom it reaches, if it is there.
+    pub gateway: watch::Receiver<Option<Fleet>>,
 }
 
 impl Connect for Dialler {
@@ -145,7 +145,9 @@ impl Connect for Dialler {
     async fn connect(&self) -> Result<Self::Io, DialError> {
         let there = tokio::time::timeout(DIAL_DEADLINE, self.path.round_trip()).await;
         there.map_err(|_| DialError::Late)?;
-        let seat = self.fleet.reserve(&self.name, self.epoch);
+        let fleet = self.gateway.borrow().clone();
+        let refused = || DialError::Unreachable(std::io::ErrorKind::ConnectionRefused.into());
+        let seat = fleet.ok_or_else(refused)?.reserve(&self.name, self.epoch);
         let seat = seat.map_err(|taken| DialError::Taken { said: taken.to_string() })?;
         let (host, gateway) = self.path.connect();
         seat.run(gateway);

@@ -50,6 +50,8 @@ enum Fault {
     Slow { host: usize, delay: Duration, time: Duration },
     /// An admin drains the host for a time.
     Drain { host: usize, time: Duration },
+    /// The gateway is killed, and is started again.
+    Crash { down: Duration },
 }
 
 impl Fault {
@@ -111,9 +113,15 @@ impl Scenario {
                     Step::Begin(at) => {
                         let Call { inputs, plan, .. } = self.calls[at];
                         let owner = format!("owner {}", at % 2);
-                        match cluster.try_call(&owner, inputs, plan).await {
+                        if cluster.front.borrow().is_none() {
+                            // Nobody is there to accept it.
+                            continue;
+                        }
+                        match cluster.try_call(&owner, inputs, plan, self.crashes()).await {
                             Ok(call) => {
-                                readers.push(tokio::spawn(checker::read(call.clone(), inputs)));
+                                let front = cluster.front.subscribe();
+                                let reading = checker::read_on(front, call.clone(), inputs);
+                                readers.push(tokio::spawn(reading));
                                 handles.push((at, call));
                             }
                             // Every host is away just now: it was told so, and nothing was accepted.
@@ -125,10 +133,11 @@ impl Scenario {
                         handles
                             .iter()
                             .filter(|(call, _)| *call == at)
-                            .for_each(|(_, it)| it.cancel());
+                            .filter_map(|(_, it)| cluster.calls.get(it.id()))
+                            .for_each(|it| it.cancel());
                     }
                     Step::Fault(fault) => fault.begin(&mut cluster, &mut void).await,
-                    Step::Undo(fault) => fault.end(&mut cluster, &self.cores),
+                    Step::Undo(fault) => fault.end(&mut cluster, &self.cores).await,
                 }
             }
             for ((at, call), reader) in handles.iter().zip(readers) {
@@ -146,6 +155,11 @@ impl Scenario {
             cluster.until("every host is empty", idle).await;
             Ok(())
         })
+    }
+
+    /// Whether the gateway is killed: then all calls are such as outlive it.
+    fn crashes(&self) -> bool {
+        self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Crash { .. }))
     }
 
     /// What happens, in order.
@@ -208,7 +222,7 @@ impl Fault {
         let host = random.random_range(0..hosts);
         let way = [Way::Up, Way::Down, Way::Both][random.random_range(0..3)];
         let delay = millis(random, 1..700);
-        let kinds = if gentle { 3 } else { 7 };
+        let kinds = if gentle { 3 } else { 8 };
         match random.random_range(0..kinds) {
             0 => Fault::Hold { host, way, time: millis(random, 100..10_000) },
             1 => Fault::Slow { host, delay, time: millis(random, 1_000..30_000) },
@@ -216,6 +230,7 @@ impl Fault {
             3 => Fault::Hold { host, way, time: millis(random, 10_000..70_000) },
             4 => Fault::Hold { host, way, time: millis(random, 60_000..300_000) },
             5 => Fault::Cut { host },
+            6 => Fault::Crash { down: millis(random, 10..60_000) },
             _ if random.random_bool(0.5) => Fault::Kill { host, down: millis(random, 10..90_000) },
             _ => Fault::PowerCut { host, down: millis(random, 10..90_000) },
         }
@@ -229,6 +244,7 @@ impl Fault {
             | Fault::PowerCut { host, .. }
             | Fault::Slow { host, .. }
             | Fault::Drain { host, .. } => host,
+            Fault::Crash { .. } => 0,
         }
     }
 
@@ -236,7 +252,7 @@ impl Fault {
     fn time(self) -> Duration {
         match self {
             Fault::Hold { time, .. } | Fault::Slow { time, .. } | Fault::Drain { time, .. } => time,
-            Fault::Kill { down, .. } | Fault::PowerCut { down, .. } => down,
+            Fault::Kill { down, .. } | Fault::PowerCut { down, .. } | Fault::Crash { down } => down,
             Fault::Cut { .. } => Duration::ZERO,
         }
     }
@@ -258,6 +274,11 @@ impl Fault {
                     void.push(path);
                 }
             }
+            Fault::Crash { .. } => {
+                if cluster.front.borrow().is_some() {
+                    cluster.crash_gateway();
+                }
+            }
             Fault::Drain { .. } => {
                 cluster.fleet.drain(&format!("h{host}"), Drain::Begin).await;
             }
@@ -272,12 +293,17 @@ impl Fault {
         }
     }
 
-    fn end(self, cluster: &mut Cluster, cores: &[usize]) {
+    async fn end(self, cluster: &mut Cluster, cores: &[usize]) {
         let host = self.host();
         match self {
             Fault::Kill { .. } | Fault::PowerCut { .. } => {
                 if cluster.host(host).is_none() {
                     cluster.boot(host, cores[host]);
+                }
+            }
+            Fault::Crash { .. } => {
+                if cluster.front.borrow().is_none() {
+                    cluster.start_gateway().await;
                 }
             }
             Fault::Drain { .. } => undo_drain(cluster, host),

@@ -1,4 +1,4 @@
-//! What every gateway of these tests has inside: calls that are kept in memory, blobs and secrets in a folder.
+//! What every gateway of these tests has inside: calls in a store of the test's, blobs and secrets in a folder.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,13 +7,14 @@ use muster_gateway::blobs::{Blobs, BlobsConfig};
 use muster_gateway::calls::{Calls, CallsConfig, LogConfig};
 use muster_gateway::fleet::Fleet;
 use muster_gateway::secrets::Secrets;
-use muster_gateway::store::durable::{Journal, MemoryCallStore};
+use muster_gateway::store::durable::{CallStore, Journal};
 use muster_gateway::store::{MemoryStore, Spill};
 use muster_gateway::tasks::Tasks;
 
 /// Calls over this fleet; whatever waits for somebody, or is kept for them, does so for `patience`.
 pub async fn calls(
     folder: &Path,
+    store: impl CallStore,
     patience: Duration,
     fleet: &Fleet,
     tasks: &Tasks,
@@ -31,7 +32,7 @@ pub async fn calls(
         upload_grace: patience,
     };
     let spill = Spill::new(MemoryStore::default(), 1 << 30);
-    let journal = Journal::start(MemoryCallStore::default(), u64::MAX, tasks);
+    let journal = Journal::start(store, u64::MAX, tasks);
     let bounds = BlobsConfig { largest: 1 << 20, limit: 1 << 20, keep: patience };
     let blobs = Blobs::open(&folder.join("blobs"), bounds, tasks).await.expect("a folder");
     let secrets = Secrets::open(folder, &folder.join("secrets.key")).expect("a key");
