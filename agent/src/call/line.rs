@@ -278,23 +278,32 @@ impl Drop for Line {
 impl Outlet {
     /// Sends this, after all that was to be sent before; waits while the reader is slow, or too much is kept for one that is away. Whether the exchange is there.
     pub async fn send(&self, chunk: Bytes) -> bool {
+        if self.is_full() && !self.room().await {
+            return false;
+        }
+        self.0.lock().retained.push(chunk);
+        self.flush().await
+    }
+
+    /// Whether too much is kept for a gateway that is away.
+    fn is_full(&self) -> bool {
+        let state = self.0.lock();
+        state.out.is_none() && state.retained.is_full()
+    }
+
+    /// Waits until it is back. Whether the exchange is there.
+    async fn room(&self) -> bool {
         let mut changed = self.0.changed.subscribe();
         loop {
             changed.borrow_and_update();
-            let waits = {
-                let state = self.0.lock();
-                state.out.is_none() && state.retained.is_full()
-            };
-            if !waits {
-                break;
+            if !self.is_full() {
+                return true;
             }
             tokio::select! {
                 () = self.0.dropped.cancelled() => return false,
                 _ = changed.changed() => {}
             }
         }
-        self.0.lock().retained.push(chunk);
-        self.flush().await
     }
 
     /// Sends what is there, as far as somebody reads it. Whether the exchange is there.
