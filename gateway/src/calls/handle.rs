@@ -302,7 +302,7 @@ impl EventReader {
     }
 
     async fn read_spilled(&self, blob: crate::store::Blob) -> Option<Vec<Frame<Pieces>>> {
-        let read = blob.get().await.and_then(|bytes| Log::decode(bytes, self.seq));
+        let read = blob.get().await.and_then(|bytes| Log::decode_next(bytes, self.seq));
         read.inspect_err(|error| {
             let error = crate::chain(error);
             tracing::error!(call = self.call.id(), error, "events could not be read back");

@@ -1,6 +1,6 @@
 //! The events of one call, numbered by `seq`, for any number of readers from any point.
 //!
-//! One writer (the call's owner task) appends; events go into segments of about 256 KiB, which is also what a reader of spilled events holds while its client is slow. The newest segments lie in memory; past the memory budget the oldest are written to the spill by
+//! One writer (the call's owner task) appends; events go into segments of about 256 KiB. The newest segments lie in memory; past the memory budget the oldest are written to the spill by
 //! [`Log::settle`], which the owner awaits, so that a disk slower than the workers slows the workers and nothing grows. Readers take events from wherever they lie.
 //!
 //! Everything is written in the end: a reader may come back for it, or come late. But what a live reader takes from memory need not be read back, and that
@@ -278,6 +278,19 @@ impl Log {
         }
         let at = frames.partition_point(|frame| last_seq(frame) <= seq);
         Ok(frames.split_off(at))
+    }
+
+    /// The next frames of a spilled segment after `seq`, as many as a reader takes at once; they hold no more memory than they are long.
+    pub fn decode_next(segment: Bytes, seq: u64) -> Result<Vec<Frame<Pieces>>, StoreError> {
+        let all = segment.len();
+        let mut frames = after(&Log::decode(segment, seq)?, seq, u64::MAX);
+        let taken: usize = frames.iter().map(Frame::wire_len).sum();
+        if taken < all / 2 {
+            for frame in &mut frames {
+                frame.body = Bytes::copy_from_slice(&frame.body.joined()).into();
+            }
+        }
+        Ok(frames)
     }
 
     /// How far the log goes; changes wake its waiters.
