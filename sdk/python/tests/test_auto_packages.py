@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pathlib
+import pickle
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -11,8 +13,9 @@ from pathlib import Path
 import pytest
 
 import muster
-from muster import _payload
+from muster import _data, _payload
 from muster._requirements import requested
+from muster._upload import Inputs
 
 
 class Site:
@@ -50,8 +53,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
         del sys.modules[name]
 
 
-def pins(function: object, *types: type) -> tuple[str, ...]:
-    return _payload.dump_with_packages(function, False, types).pins  # type: ignore[arg-type]
+def pins(function: object, *inputs: object) -> tuple[str, ...]:
+    modules = Inputs(list(inputs)).modules
+    return _payload.dump_with_packages(function, False, modules).pins  # type: ignore[arg-type]
 
 
 def test_a_function_of_the_standard_library_needs_nothing():
@@ -99,8 +103,21 @@ def test_globals_callables_and_types_of_inputs_count(site):
     assert pins(a_module.A) == ("a==1",)
     instance = a_module.A()
     assert pins(lambda x: instance) == ("a==1",)
-    assert pins(lambda x: x, a_module.A) == ("a==1",)
-    assert pins(lambda x: x, int) == ()
+    assert pins(lambda x: x, instance) == ("a==1",)
+    assert pins(lambda x: x, {"key": instance}) == ("a==1",)
+    assert pins(lambda x: x, 1) == ()
+
+
+def test_what_shared_data_is_made_of_counts_in_a_closure_and_in_inputs(site):
+    site.add("a", "1", {"a_module.py": "class A: pass\n"})
+    import a_module
+
+    (_, modules) = _data._pack([{"deep": a_module.A()}, 1, pathlib.PurePath("x")])
+    assert modules == ("a_module",)
+    ref = muster.Ref("0" * 64, 1, modules)
+    assert pins(lambda x: ref.get()) == ("a==1",)
+    assert pins(lambda x: x, (1, ref)) == ("a==1",)
+    assert pickle.loads(pickle.dumps(ref)).modules == modules
 
 
 def test_local_modules_bring_what_they_import_and_those_not_reached_bring_nothing(

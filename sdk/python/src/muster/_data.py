@@ -47,13 +47,15 @@ _read_here: dict[str, Any] = {}
 class Ref(Generic[T]):
     """Stands for shared data; made by `put`. It is small wherever it is sent."""
 
-    __slots__ = ("_endpoint", "id", "size")
+    __slots__ = ("_endpoint", "id", "modules", "size")
 
-    def __init__(self, blob_id: str, size: int) -> None:
+    def __init__(self, blob_id: str, size: int, modules: tuple[str, ...] = ()) -> None:
         self.id = blob_id
         """SHA-256 of what was sent."""
         self.size = size
         """How many bytes that is."""
+        self.modules = modules
+        """What has to be there to read it; `packages="auto"` sees to it."""
         self._endpoint: Optional[Endpoint] = None
 
     def get(self) -> T:
@@ -73,7 +75,7 @@ class Ref(Generic[T]):
 
     def __reduce__(self) -> Any:
         notice(self.id)
-        return Ref, (self.id, self.size)
+        return Ref, (self.id, self.size, self.modules)
 
     def __repr__(self) -> str:
         return f"<muster.Ref {self.id[:8]} of {self.size:,} bytes>"
@@ -95,22 +97,26 @@ def put(obj: T, *, url: Optional[str] = None, token: Optional[str] = None) -> Re
     gateway some days after its last use. `DataError` where it is too large, or there is no room.
     """
     endpoint = resolve(url, token)
-    parts = _pack(obj)
+    parts, modules = _pack(obj)
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
-    ref: Ref[T] = Ref(digest.hexdigest(), sum(map(len, parts)))
+    ref: Ref[T] = Ref(digest.hexdigest(), sum(map(len, parts)), modules)
     ref._endpoint = endpoint
     _send(endpoint, ref, parts)
     return ref
 
 
-def _pack(obj: Any) -> list[memoryview]:
-    """The parts of a blob, of which the large ones are the object's own memory."""
-    import cloudpickle
+def modules_of(value: Any) -> tuple[str, ...]:
+    """Where a value's class comes from; for a `Ref`, what it stands for."""
+    return value.modules if isinstance(value, Ref) else (type(value).__module__,)
 
-    buffers: list[pickle.PickleBuffer] = []
-    pickled = cloudpickle.dumps(obj, 5, buffer_callback=buffers.append)
+
+def _pack(obj: Any) -> tuple[list[memoryview], tuple[str, ...]]:
+    """The parts of a blob, the large ones the object's own memory; and the modules that its pickle names."""
+    from ._picklers import dump_with_buffers
+
+    pickled, buffers, modules = dump_with_buffers(obj)
     raws = [memoryview(pickled), *(buffer.raw().cast("B") for buffer in buffers)]
     head = json.dumps({"lengths": [len(raw) for raw in raws]}).encode()
     parts = [memoryview(_HEAD.pack(_MAGIC, len(head)) + head)]
@@ -119,7 +125,7 @@ def _pack(obj: Any) -> list[memoryview]:
         padding = -at % _ALIGN
         parts += [memoryview(bytes(padding)), raw]
         at += padding + len(raw)
-    return [part for part in parts if len(part)]
+    return [part for part in parts if len(part)], tuple(sorted(modules))
 
 
 def _unpack(blob: memoryview) -> Any:

@@ -42,6 +42,12 @@ _DEBUGGERS = ("pydev", "_pydev", "debugpy", "__pydev")
 _STDLIB_NAMES = frozenset(getattr(sys, "stdlib_module_names", sys.builtin_module_names))
 
 
+def is_everywhere(name: str) -> bool:
+    """Whether a module of this name is the standard library's, or ours: a container has it."""
+    top = name.partition(".")[0]
+    return top in _STDLIB_NAMES or top in _OWN
+
+
 class _File(NamedTuple):
     """One file as it was read."""
 
@@ -134,7 +140,7 @@ class Modules:
         while waiting:
             name = waiting.pop()
             top = name.partition(".")[0]
-            if name in done or top in _STDLIB_NAMES or top in _OWN:
+            if name in done or is_everywhere(top):
                 continue
             done.add(name)
             files = self._files_of(name)
@@ -175,7 +181,7 @@ class Modules:
 
     def _classify(self, name: str, module: ModuleType) -> None:
         top = name.partition(".")[0]
-        if top in _STDLIB_NAMES or top in _OWN or top.startswith(_DEBUGGERS):
+        if is_everywhere(top) or top.startswith(_DEBUGGERS):
             return
         file = getattr(module, "__file__", None)
         if not isinstance(file, str):
@@ -212,7 +218,7 @@ class Modules:
         """Adds the modules an import statement names, if they are local and not loaded."""
         parts = name.split(".")
         top = parts[0]
-        if top in _STDLIB_NAMES or top in _OWN:
+        if is_everywhere(top):
             return
         file, folders = find_top(top)
         for depth in range(1, len(parts) + 1):

@@ -132,9 +132,9 @@ def dump_function(function: Callable[..., Any], unpack: bool = False) -> bytes:
 
 
 def dump_with_packages(
-    function: Callable[..., Any], unpack: bool, types: Optional[Iterable[type]]
+    function: Callable[..., Any], unpack: bool, given: Optional[Iterable[str]]
 ) -> Dumped:
-    """The same, and which installed packages the function needs, if it gets values of these `types`; without, none."""
+    """The same, and which installed packages the function needs, if its inputs need these modules; without, none."""
     from ._picklers import dump_with_codes
 
     with _lock, _by_value():
@@ -144,8 +144,8 @@ def dump_with_packages(
             raise PicklingError(explain(function, None, error)) from error
         archive = _modules.archive(codes)
         pins: Tuple[str, ...] = ()
-        if types is not None:
-            modules.update(kind.__module__ for kind in types)
+        if given is not None:
+            modules.update(given)
             archive, pins = _follow_packages(modules, codes, archive)
         sources = [
             (name, text) for name in {code.co_filename for code in codes} if (text := _source(name))

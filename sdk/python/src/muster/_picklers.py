@@ -12,6 +12,8 @@ from cloudpickle import cloudpickle
 
 from ._asserts import assertion_support
 from ._classes import client_class, with_classes
+from ._data import modules_of
+from ._modules import is_everywhere
 
 _Definition = Tuple[str, bytes]
 
@@ -40,9 +42,18 @@ def dump_with_codes(function: Any) -> Pickled:
     return Pickled(file.getvalue(), pickler.codes, pickler.modules)
 
 
+def dump_with_buffers(value: Any) -> Tuple[bytes, List[pickle.PickleBuffer], Set[str]]:
+    """A value's pickle, its large buffers apart, and the modules beyond the standard library that it names."""
+    file = io.BytesIO()
+    buffers: List[pickle.PickleBuffer] = []
+    pickler = _FunctionPickler(file, 5, buffer_callback=buffers.append)
+    pickler.dump(value)
+    return file.getvalue(), buffers, {name for name in pickler.modules if not is_everywhere(name)}
+
+
 class _FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]
-    def __init__(self, file: io.BytesIO, protocol: int) -> None:
-        super().__init__(file, protocol=protocol)
+    def __init__(self, file: io.BytesIO, protocol: int, **more: Any) -> None:
+        super().__init__(file, protocol=protocol, **more)
         self.codes: List[CodeType] = []
         self.modules: Set[str] = set()
 
@@ -56,7 +67,7 @@ class _FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]
             if isinstance(obj.__module__, str):
                 self.modules.add(obj.__module__)
         else:
-            self.modules.add(type(obj).__module__)
+            self.modules.update(modules_of(obj))
         return super().reducer_override(obj)
 
     def _dynamic_function_reduce(self, func: FunctionType) -> Any:

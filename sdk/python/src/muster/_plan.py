@@ -78,7 +78,7 @@ class Plan:
             auto = packages == AUTO
             with noticed(self._used):
                 dumped = _payload.dump_with_packages(
-                    function, unpack, self._inputs.types if auto else None
+                    function, unpack, self._inputs.modules if auto else None
                 )
             self._pickled = dumped.body
             wanted = exactly(dumped.pins) if auto else requested(packages)

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Union
 
 from . import _numbers, _payload
+from ._data import modules_of
 from ._kept import Kept
 from ._refs import noticed
 from ._stream import NOTICE_SECONDS
@@ -172,8 +173,8 @@ class Inputs:
         if unpack:
             self._iterator = map(spreadable, self._iterator, itertools.count())
         self._index = 0
-        self.types = _types_of(iterable) if self.plain else ()
-        """Of what the first input is, or holds, where that can be told before it is read."""
+        self.modules = _modules_of(iterable) if self.plain else ()
+        """Where what the first input is, or holds, comes from, if that can be told before it is read."""
         self._entries = self._runs() if self.plain else self._singles()
 
     def pump(self, queue: Queue, paused: Callable[[], bool] | None = None) -> bool:
@@ -232,11 +233,12 @@ def _cost(run: Run) -> int:
     return len(run.items) + _ITEM_COST * run.number
 
 
-def _types_of(plain: Any) -> tuple[type, ...]:
+def _modules_of(plain: Any) -> tuple[str, ...]:
     for first in plain:
+        held: Iterable[Any] = (first,)
         if isinstance(first, (tuple, list)):
-            return tuple(map(type, first))
-        if isinstance(first, dict):
-            return tuple(map(type, first.values()))
-        return (type(first),)
+            held = first
+        elif isinstance(first, dict):
+            held = first.values()
+        return tuple(name for value in held for name in modules_of(value))
     return ()
