@@ -110,6 +110,22 @@ async fn a_call_that_has_ended_is_read_after_a_restart_until_it_expires() {
 }
 
 #[tokio::test]
+async fn a_cancel_is_in_the_store_when_it_is_answered() {
+    let gateway = Gateway::durable().await;
+    let agent = gateway.connect("one", half).await;
+    let (call, _) = create(&gateway, &background(json!([0, 10])), "k").await;
+    let cancelled: Value =
+        gateway.client().delete(format!("/v1/calls/{call}")).send().await.json().await;
+    assert_eq!(cancelled["state"], "cancelled");
+    assert!(cancelled["ended"].is_string(), "that is said of what the store has: {cancelled}");
+    drop(agent);
+
+    let gateway = gateway.restart(&[]).await;
+    let after = record(&gateway, &call).await;
+    assert_eq!((&after["state"], &after["ended"]), (&cancelled["state"], &cancelled["ended"]));
+}
+
+#[tokio::test]
 async fn an_upload_goes_on_under_its_key_after_a_restart_and_other_inputs_are_refused() {
     let gateway = Gateway::durable().await;
     let agent = gateway.connect("one", half).await;

@@ -121,3 +121,11 @@ def test_an_upload_goes_on_while_the_gateway_is_started_again(fleet):
     call = small_map(lambda x: x + 1, inputs(), background=True)
     assert crashed.is_set()
     assert call.results(timeout=60) == list(range(1, 2001))
+
+
+def test_a_background_call_that_was_cancelled_stays_so_though_the_gateway_is_killed_at_once(fleet):
+    call = small_map(slow_digest, range(1000), background=True)
+    until("it runs", lambda: call.status().done > 0, 60)
+    call.cancel()
+    fleet.crash_gateway()
+    assert call.status().state == "cancelled"

@@ -16,7 +16,7 @@
 //!
 //! **Path of an input.** push → queue (bytes) and machine (index) → leased to a host as far as that host's DEMAND goes → OUTPUTS from the host → the machine decides commit, again, or late → log → readers.
 //!
-//! **Background calls** are durable ([`crate::store::durable`]). Creating one is answered after its commit. Inputs are committed before the owner hears of them, and answered then; a batch that comes again is known by its indexes and hash. Events are committed in batches, one at a time for each call, each with
+//! **Background calls** are durable ([`crate::store::durable`]). Creating one is answered after its commit. Inputs are committed before the owner hears of them, and answered then; a batch that comes again is known by its indexes and hash. A cancel is answered once the end is committed (`cancel`). Events are committed in batches, one at a time for each call, each with
 //! all that came since the last, and readers see them after that: what a reader saw is never lost. After a restart a call goes on without its inputs being read: the machine comes back from chunks and from which inputs are done; the queue reads a chunk when its turn comes; the log reads old events from the store. Inputs that were running
 //! run again, at an attempt above every one that events told of, unless their host is back and holds them (`away`); strikes are forgotten. The values of its [`secrets`](crate::secrets) are not kept with it: they are read whenever a host begins to work on it, and one that was deleted fails it then. A call whose inputs are not closed waits for its client to go on under the same key, for a time.
 //!
@@ -26,6 +26,7 @@
 //! **Not here.** HTTP, containers, and where workers go (`fleet`). Foreground calls do not survive a restart of the gateway: their clients hold the inputs, and submit again what has no output.
 
 mod away;
+mod cancel;
 mod family;
 mod handle;
 mod hosts;
@@ -40,6 +41,7 @@ mod restore;
 mod saver;
 mod wait;
 
+pub use cancel::CancelError;
 pub use handle::{CallHandle, Entry, EventReader};
 pub use log::LogConfig;
 pub use registry::{AdmitError, Calls, CallsConfig, Created};

@@ -223,7 +223,7 @@ async fn act(
         Action::CreateCall => create::create(front, who, parent, request).await,
         Action::ListCalls => records::list(front, &who, &request),
         Action::ReadCall => Ok(records::read(&records::find(front, &who, id)?)),
-        Action::CancelCall => Ok(records::cancel(&records::find(front, &who, id)?)),
+        Action::CancelCall => records::cancel(&records::find(front, &who, id)?).await,
         Action::ReadFunction => records::function(&records::find(front, &who, id)?).await,
         Action::AppendInputs => {
             let call = records::find(front, &who, id)?;

@@ -11,7 +11,7 @@ use super::Front;
 use super::problem::{Code, MUSTER_CALL, Problem};
 use super::query::Query;
 use crate::auth::Identity;
-use crate::calls::{CallHandle, CallRecord};
+use crate::calls::{CallHandle, CallRecord, CancelError};
 
 #[derive(Serialize)]
 struct List {
@@ -39,11 +39,24 @@ pub fn read(call: &CallHandle) -> Response {
 }
 
 /// `DELETE /v1/calls/{id}`.
-pub fn cancel(call: &CallHandle) -> Response {
-    call.cancel();
+pub async fn cancel(call: &CallHandle) -> Result<Response, Problem> {
+    let cancelled = call.cancel_for_good().await;
+    cancelled.map_err(|why| not_for_good(&why).with_call(call.id()))?;
     let mut response = json(&call.record(), call.id());
     *response.status_mut() = StatusCode::ACCEPTED;
-    response
+    Ok(response)
+}
+
+fn not_for_good(why: &CancelError) -> Problem {
+    match why {
+        CancelError::Stopping => Problem::stopping(),
+        CancelError::NoSpace => Problem::new(
+            Code::DiskFull,
+            "The call is cancelled, but the gateway has no space left to keep that: a gateway that is started now would go on with the call.",
+            "Make room on the gateway's disk, then cancel it again.",
+        )
+        .retry_after(30),
+    }
 }
 
 /// `GET /v1/calls/{id}/function`.
