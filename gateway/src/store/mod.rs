@@ -18,6 +18,8 @@ pub use dir::DirStore;
 pub use memory::MemoryStore;
 pub use spill::{Blob, Spare, Spill};
 
+use std::path::PathBuf;
+
 use bytes::Bytes;
 
 /// Why something could not be written or read.
@@ -32,6 +34,18 @@ pub enum StoreError {
     /// Another gateway has opened the store since.
     #[error("another gateway has taken over the store")]
     Fenced,
+    /// It was made by another version of this program.
+    #[error(
+        "{} was written by another version of muster-gateway (its store has version {version}): read its calls with \
+         that version, and start this one with another --state-dir, or move that folder away",
+        folder.display()
+    )]
+    OtherVersion {
+        /// Its store's.
+        version: i64,
+        /// Where.
+        folder: PathBuf,
+    },
     /// The store takes nothing any more.
     #[error("the store is closed")]
     Closed,

@@ -130,6 +130,19 @@ async fn who_had_the_store_open_before_commits_nothing_any_more() {
 }
 
 #[tokio::test]
+async fn a_store_of_another_version_is_refused_untouched_and_says_what_to_do() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let before = SqliteStore::open(folder.path()).await.expect("opens");
+    let file = format!("sqlite:{}", folder.path().join("calls.sqlite").display());
+    let pool = sqlx::SqlitePool::connect(&file).await.expect("there");
+    sqlx::raw_sql("UPDATE meta SET version = 1").execute(&pool).await.expect("written");
+    let error = SqliteStore::open(folder.path()).await.err().expect("refused");
+    assert!(matches!(error, StoreError::OtherVersion { version: 1, .. }));
+    assert!(error.to_string().contains("--state-dir"), "{error}");
+    before.commit(&[create("c-1", None)]).await.expect("it still is the owner");
+}
+
+#[tokio::test]
 async fn changes_that_cannot_all_be_made_are_not_made_at_all() {
     let folder = tempfile::tempdir().expect("temp dir");
     let store = SqliteStore::open(folder.path()).await.expect("opens");

@@ -81,15 +81,17 @@ impl SqliteStore {
         let writer = pool(1).connect_with(options.clone()).await.map_err(of_sqlx)?;
         sqlx::raw_sql(SCHEMA).execute(&writer).await.map_err(of_sqlx)?;
         check_pragmas(&writer).await?;
-        let row = sqlx::query("UPDATE meta SET epoch = epoch + 1 RETURNING version, epoch")
+        let version: i64 = sqlx::query_scalar("SELECT version FROM meta")
             .fetch_one(&writer)
             .await
             .map_err(of_sqlx)?;
-        let (version, epoch): (i64, i64) = (row.get(0), row.get(1));
         if version != VERSION {
-            let why = format!("the store has version {version}, this gateway reads {VERSION}");
-            return Err(StoreError::Io(std::io::Error::other(why)));
+            return Err(StoreError::OtherVersion { version, folder: folder.to_owned() });
         }
+        let epoch: i64 = sqlx::query_scalar("UPDATE meta SET epoch = epoch + 1 RETURNING epoch")
+            .fetch_one(&writer)
+            .await
+            .map_err(of_sqlx)?;
         let kept: Vec<String> = sqlx::query_scalar("SELECT call FROM calls")
             .fetch_all(&writer)
             .await
