@@ -136,7 +136,7 @@ async fn a_store_of_another_version_is_refused_untouched_and_says_what_to_do() {
     let file = format!("sqlite:{}", folder.path().join("calls.sqlite").display());
     let pool = sqlx::SqlitePool::connect(&file).await.expect("there");
     sqlx::raw_sql("UPDATE meta SET version = 1").execute(&pool).await.expect("written");
-    let error = SqliteStore::open(folder.path()).await.err().expect("refused");
+    let error = SqliteStore::open(folder.path()).await.map(drop).expect_err("refused");
     assert!(matches!(error, StoreError::OtherVersion { version: 1, .. }));
     assert!(error.to_string().contains("--state-dir"), "{error}");
     before.commit(&[create("c-1", None)]).await.expect("it still is the owner");
