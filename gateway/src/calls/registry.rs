@@ -1,4 +1,15 @@
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+//! All calls: how one is made, found, and handed to the task that owns it.
+//!
+//! **Parts.** `admission`: whether a call may run at all. `table`: where calls are found. `forget`: until when.
+//!
+//! **Owners.** The table is behind one lock that is never held over an `await`. A call is in it before it is durable, so that of two requests with one key only one makes it; the other finds it at once, and its inputs wait until it is kept. What an owner task holds of `live` counts its call until it has ended.
+//!
+//! **Failures.** A background call that the store does not take is out of the table again before its client hears. One whose first inputs cannot be taken is withdrawn.
+
+mod admission;
+mod forget;
+mod table;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -6,6 +17,8 @@ use std::time::{Duration, SystemTime};
 use rand::RngCore;
 use tokio::sync::mpsc;
 
+pub use self::admission::AdmitError;
+use self::table::Table;
 use super::handle::{Command, Shared};
 use super::kept::{Age, Kept};
 use super::log::{Log, LogConfig};
@@ -15,18 +28,10 @@ use super::queue::Queue;
 use super::{CallHandle, CallRecord, CallState, NewCall, restore};
 use crate::blobs::Blobs;
 use crate::fleet::{Fleet, Need};
-use crate::images;
-use crate::secrets::{Secrets, SecretsError};
-use crate::shares;
+use crate::secrets::Secrets;
 use crate::store::durable::{Change, Journal};
 use crate::store::{Spill, StoreError};
 use crate::tasks::Tasks;
-
-/// How often calls that were kept long enough are forgotten.
-const FORGET_EVERY: Duration = Duration::from_secs(5);
-
-/// How often the age of the store is written down.
-const AGE_EVERY: Duration = Duration::from_secs(60);
 
 /// What calls may use, and how long they are kept.
 #[derive(Debug, Clone, Copy)]
@@ -75,22 +80,6 @@ pub(super) struct Registry {
     refusing: AtomicBool,
 }
 
-#[derive(Debug, Default)]
-struct Table {
-    next: u64,
-    by_number: BTreeMap<u64, Entry>,
-    by_id: HashMap<String, u64>,
-    by_key: HashMap<(String, String), u64>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    handle: CallHandle,
-    key: Option<(String, String)>,
-    /// How old the store was then.
-    ended: Option<Duration>,
-}
-
 /// What became of a request for a call.
 #[derive(Debug, Clone)]
 pub enum Created {
@@ -98,90 +87,6 @@ pub enum Created {
     New(CallHandle),
     /// There is a call under this idempotency key already.
     Existing(CallHandle),
-}
-
-/// Why a call was not admitted.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum AdmitError {
-    /// No host is connected.
-    #[error("no host is connected")]
-    NoHosts,
-    /// No host has its shares.
-    #[error("no host has the shares of the call")]
-    NoSuchShare(shares::Missing),
-    /// One worker is larger than any host.
-    #[error("no host has {asked_cpu} cores and {asked_ram} bytes of memory")]
-    TooLarge {
-        /// Cores asked for.
-        asked_cpu: f64,
-        /// Memory asked for, in bytes.
-        asked_ram: u64,
-        /// The largest host: name, cores, bytes of memory.
-        largest: Option<(String, f64, u64)>,
-    },
-    /// No host has the image, and none may pull it.
-    #[error("no host has the image {image}")]
-    NoSuchImage {
-        /// The image asked for.
-        image: String,
-        /// The images there are.
-        there: Vec<String>,
-    },
-    /// No host lets calls choose the runtime.
-    #[error("no host starts containers with {runtime}")]
-    NoSuchRuntime {
-        /// The runtime asked for.
-        runtime: String,
-        /// Those that calls may ask for.
-        there: Vec<String>,
-    },
-    /// No default image has the Python that the pickles need.
-    #[error("no image has Python {python}")]
-    NoImageForPython {
-        /// The minor version asked for.
-        python: String,
-        /// The images there are.
-        there: Vec<String>,
-    },
-    /// The image's Python is not the one that the pickles need.
-    #[error("the image {image} has Python {has}, the call needs {wants}")]
-    PythonMismatch {
-        /// The image asked for.
-        image: String,
-        /// The minor version it has.
-        has: String,
-        /// The minor version asked for.
-        wants: String,
-        /// Images that fit.
-        fitting: Vec<String>,
-    },
-    /// The owner has no such secrets.
-    #[error("there is no secret {}", names.join(", "))]
-    UnknownSecrets {
-        /// Their names.
-        names: Vec<String>,
-    },
-    /// A function made a call too deep.
-    #[error("calls of functions may be nested {limit} deep")]
-    TooDeep {
-        /// What may be.
-        limit: u32,
-    },
-    /// A call's functions made too many calls.
-    #[error("functions of one call may have {limit} calls running")]
-    TooManyChildren {
-        /// What may be.
-        limit: usize,
-    },
-    /// There are as many calls as may be.
-    #[error("the gateway has as many calls as it takes")]
-    Full,
-    /// A background call cannot be kept.
-    #[error("no space left to keep calls")]
-    NoSpace,
-    /// The gateway is stopping.
-    #[error("the gateway is stopping")]
-    Stopping,
 }
 
 impl Calls {
@@ -303,21 +208,6 @@ impl Calls {
         }
     }
 
-    /// Removes calls from the store, those that are in it. What cannot be removed now comes back, ended, at the next start.
-    async fn erase(&self, calls: &[CallHandle]) {
-        let kept: Vec<_> = calls.iter().filter_map(|call| call.shared.kept.as_ref()).collect();
-        if kept.is_empty() {
-            return;
-        }
-        let changes = kept.iter().map(|kept| kept.delete()).collect();
-        match self.shared.journal.commit(changes).await {
-            Ok(()) => kept.iter().for_each(|kept| kept.all_gone()),
-            Err(error) => {
-                tracing::warn!(error = crate::chain(&error), "calls could not be removed");
-            }
-        }
-    }
-
     /// Starts the owner task of a call.
     pub(super) async fn run(
         &self,
@@ -409,82 +299,6 @@ impl Calls {
         self.lock().by_number.values().rev().map(|kept| kept.handle.clone()).collect()
     }
 
-    /// Whether the call's parent may have it.
-    fn admit_child(&self, new: &NewCall) -> Result<(), AdmitError> {
-        let Some(parent) = &new.parent else { return Ok(()) };
-        let (family, config) = (&parent.shared.family, &self.shared.config);
-        if family.depth >= config.nested_depth {
-            return Err(AdmitError::TooDeep { limit: config.nested_depth });
-        }
-        if family.children() >= config.nested_calls {
-            return Err(AdmitError::TooManyChildren { limit: config.nested_calls });
-        }
-        Ok(())
-    }
-
-    /// Whether the call can run on the hosts there are; gives its image.
-    fn admit(&self, new: &NewCall) -> Result<String, AdmitError> {
-        self.admit_child(new)?;
-        if let Err(SecretsError::Unknown { names }) =
-            self.shared.secrets.check(&new.owner, &new.spec.secrets)
-        {
-            return Err(AdmitError::UnknownSecrets { names });
-        }
-        let mut hosts = self.shared.fleet.kinds();
-        if hosts.is_empty() {
-            return Err(AdmitError::NoHosts);
-        }
-        if let Some(runtime) = &new.spec.runtime {
-            let allowing: Vec<_> =
-                hosts.iter().filter(|host| host.runtimes.contains(runtime)).cloned().collect();
-            if allowing.is_empty() {
-                let there = hosts.iter().flat_map(|host| host.runtimes.clone());
-                let there = there.collect::<BTreeSet<_>>().into_iter().collect();
-                return Err(AdmitError::NoSuchRuntime { runtime: runtime.clone(), there });
-            }
-            hosts = Arc::new(allowing);
-        }
-        if !new.spec.shares.is_empty() {
-            let with = shares::hosts_with(&hosts, &new.spec.shares);
-            hosts = Arc::new(with.map_err(AdmitError::NoSuchShare)?);
-        }
-        let (cpu, ram) = (new.spec.cpu, new.spec.ram_bytes);
-        if !hosts.iter().any(|host| host.cores + 1e-6 >= cpu && host.ram_bytes >= ram) {
-            let largest = hosts.iter().max_by(|a, b| {
-                (a.cores, a.ram_bytes)
-                    .partial_cmp(&(b.cores, b.ram_bytes))
-                    .unwrap_or(std::cmp::Ordering::Equal)
-            });
-            let largest = largest.map(|host| (host.host.clone(), host.cores, host.ram_bytes));
-            return Err(AdmitError::TooLarge { asked_cpu: cpu, asked_ram: ram, largest });
-        }
-        let python = new.spec.python.as_deref();
-        if new.spec.image.is_empty() {
-            return images::default_image(&hosts, python).ok_or_else(|| {
-                AdmitError::NoImageForPython {
-                    python: python.unwrap_or("3").to_owned(),
-                    there: images::there(&hosts),
-                }
-            });
-        }
-        let image = new.spec.image.clone();
-        let there = images::there(&hosts);
-        if !hosts.iter().any(|host| host.pull)
-            && !there.iter().any(|name| images::same(name, &image))
-        {
-            return Err(AdmitError::NoSuchImage { image, there });
-        }
-        match (python, images::python_of(&hosts, &image)) {
-            (Some(wants), Some(has)) if wants != has => Err(AdmitError::PythonMismatch {
-                image,
-                has,
-                wants: wants.to_owned(),
-                fitting: images::with_python(&hosts, wants),
-            }),
-            _ => Ok(image),
-        }
-    }
-
     /// How many calls have not ended.
     fn live(&self) -> usize {
         Arc::strong_count(&self.shared.live) - 1
@@ -496,97 +310,6 @@ impl Calls {
 
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.shared.calls.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn forget(self) {
-        let mut aged = self.shared.age.now();
-        loop {
-            tokio::select! {
-                biased;
-                () = self.shared.tasks.stopping() => return,
-                () = tokio::time::sleep(FORGET_EVERY) => {}
-            }
-            let (age, journal) = (self.shared.age.now(), &self.shared.journal);
-            let gone = self.lock().forget(&self.shared.config, age, journal.excess());
-            self.erase(&gone).await;
-            if age - aged >= AGE_EVERY && journal.used() > 0 {
-                aged = age;
-                // If it cannot be written, calls are kept a little longer.
-                drop(journal.submit(vec![Change::Age(age.as_secs())]).await);
-            }
-            metrics::gauge!("muster_stored_bytes").set(journal.used() as f64);
-            metrics::gauge!("muster_calls_live").set(self.live() as f64);
-            metrics::gauge!("muster_spilled_bytes").set(self.shared.spill.used() as f64);
-        }
-    }
-}
-
-impl Table {
-    fn insert(
-        &mut self,
-        handle: CallHandle,
-        key: Option<(String, String)>,
-        ended: Option<Duration>,
-    ) -> u64 {
-        self.next += 1;
-        let number = self.next;
-        self.by_id.insert(handle.id().to_owned(), number);
-        if let Some(key) = key.clone() {
-            self.by_key.insert(key, number);
-        }
-        self.by_number.insert(number, Entry { handle, key, ended });
-        number
-    }
-
-    fn remove(&mut self, number: u64) -> Option<Entry> {
-        let entry = self.by_number.remove(&number)?;
-        self.by_id.remove(entry.handle.id());
-        if let Some(key) = &entry.key {
-            self.by_key.remove(key);
-        }
-        Some(entry)
-    }
-
-    fn by_key(&self, key: &(String, String)) -> Option<CallHandle> {
-        let number = self.by_key.get(key)?;
-        self.by_number.get(number).map(|kept| kept.handle.clone())
-    }
-
-    /// Forgets calls that ended long enough ago and that nobody reads; and, of those the store keeps, the oldest, until `excess` bytes of it are free. Gives them.
-    fn forget(&mut self, config: &CallsConfig, now: Duration, mut excess: u64) -> Vec<CallHandle> {
-        let mut gone = Vec::new();
-        for (&number, entry) in &self.by_number {
-            let shared = &entry.handle.shared;
-            if let Some(kept) = &shared.kept
-                && excess > 0
-                && shared.record.borrow().state.is_end()
-                && shared.log.readers() == 0
-            {
-                excess = excess.saturating_sub(kept.bytes());
-                gone.push(number);
-            }
-        }
-        let mut foreground = 0;
-        for (&number, kept) in self.by_number.iter_mut().rev() {
-            let shared = &kept.handle.shared;
-            if !shared.record.borrow().state.is_end() {
-                continue;
-            }
-            let ended = *kept.ended.get_or_insert(now);
-            let (keep, many) = if shared.options.background {
-                (config.keep_background, false)
-            } else {
-                foreground += 1;
-                (config.keep_foreground, foreground > config.keep_foreground_calls)
-            };
-            if shared.log.readers() == 0 && (many || now.saturating_sub(ended) >= keep) {
-                gone.push(number);
-            }
-        }
-        gone.into_iter()
-            .filter_map(|number| self.remove(number))
-            .map(|entry| entry.handle)
-            .collect()
     }
 }
 
