@@ -9,19 +9,19 @@
 //!
 //! A host that is back after its connection broke says what it holds: it keeps that, at the attempt it says, also where this machine comes back from the store and knows of no leases ([`Machine::link_holds`]).
 //!
-//! Inputs are held as ranges, so ten million of them cost as much as ten. Only inputs that failed at least once have an entry of their own.
+//! Inputs are held as ranges, so ten million of them cost as much as ten. What a link holds is in `leases`; what counts against an input that failed in `strikes`, the only place where one has an entry of its own.
+
+mod leases;
+mod strikes;
 
 use std::collections::{BTreeMap, HashMap};
 
+use self::leases::Leases;
+use self::strikes::Strikes;
 use super::PushError;
 
 /// Names one connection of one host; a host that comes back has another.
 pub type LinkId = u64;
-
-/// Losses of ours that one input survives.
-const MAX_LOST: u32 = 5;
-/// Workers one input may kill.
-const MAX_KILLS: u32 = 3;
 
 /// How an input failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,28 +60,6 @@ pub struct Range {
     pub attempt: u32,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Strikes {
-    retried: u32,
-    killed: u32,
-    lost: u32,
-}
-
-/// What one link holds.
-#[derive(Debug, Default)]
-struct Leases {
-    ranges: BTreeMap<u64, (u64, u32)>,
-    /// How many inputs that is.
-    inputs: u64,
-}
-
-impl Leases {
-    fn insert(&mut self, range: Range) {
-        self.ranges.insert(range.first, (range.end, range.attempt));
-        self.inputs += range.end - range.first;
-    }
-}
-
 /// The inputs of one call.
 #[derive(Debug)]
 pub struct Machine {
@@ -94,7 +72,7 @@ pub struct Machine {
     again: BTreeMap<u64, (u64, u32)>,
     again_count: u64,
     leases: HashMap<LinkId, Leases>,
-    strikes: HashMap<u64, Strikes>,
+    strikes: Strikes,
     done: u64,
     failed: u64,
     late: u64,
@@ -112,7 +90,7 @@ impl Machine {
             again: BTreeMap::new(),
             again_count: 0,
             leases: HashMap::new(),
-            strikes: HashMap::new(),
+            strikes: Strikes::default(),
             done: 0,
             failed: 0,
             late: 0,
@@ -219,10 +197,8 @@ impl Machine {
         let count: u64 = parts.iter().map(|(first, end)| end - first).sum();
         self.done += count;
         self.late += end - first - count;
-        if !self.strikes.is_empty() {
-            for &(first, end) in &parts {
-                self.forget_strikes(first, end);
-            }
+        for &(first, end) in &parts {
+            self.strikes.forget(first, end);
         }
         parts
     }
@@ -239,7 +215,9 @@ impl Machine {
     /// A link has ended: its inputs are waiting again. Gives those that were lost too often, which are failures now.
     pub fn link_lost(&mut self, link: LinkId) -> Vec<Range> {
         let mut given_up = Vec::new();
-        for (first, (end, attempt)) in self.leases.remove(&link).unwrap_or_default().ranges {
+        for Range { first, end, attempt } in
+            self.leases.remove(&link).unwrap_or_default().into_ranges()
+        {
             for index in first..end {
                 if self.judge(index, attempt, Fault::Lost) == Verdict::Commit {
                     given_up.push(Range { first: index, end: index + 1, attempt });
@@ -270,7 +248,9 @@ impl Machine {
             }
             unknown.push((at, end, attempt));
         }
-        for (first, (end, attempt)) in self.leases.remove(&link).unwrap_or_default().ranges {
+        for Range { first, end, attempt } in
+            self.leases.remove(&link).unwrap_or_default().into_ranges()
+        {
             self.put_back(Range { first, end, attempt });
         }
         for (first, end, attempt) in unknown {
@@ -278,7 +258,7 @@ impl Machine {
                 own.insert(Range { first, end, attempt });
             }
         }
-        if own.inputs > 0 {
+        if own.inputs() > 0 {
             self.leases.insert(link, own);
         }
     }
@@ -325,32 +305,6 @@ impl Machine {
         self.again.insert(first, (end, attempt));
     }
 
-    fn judge(&mut self, index: u64, attempt: u32, fault: Fault) -> Verdict {
-        let strikes = self.strikes.entry(index).or_default();
-        let (again, poison) = match fault {
-            Fault::Lost => {
-                strikes.lost += 1;
-                (strikes.lost < MAX_LOST, false)
-            }
-            Fault::Permanent => (false, false),
-            Fault::Raised | Fault::Killed => {
-                strikes.killed += u32::from(fault == Fault::Killed);
-                let poison = strikes.killed >= MAX_KILLS && strikes.retried < self.retries;
-                let again = strikes.retried < self.retries && !poison;
-                strikes.retried += u32::from(again);
-                (again, poison)
-            }
-        };
-        if again {
-            self.wait_again(index, attempt + 1);
-            return Verdict::Again;
-        }
-        self.strikes.remove(&index);
-        self.done += 1;
-        self.failed += 1;
-        if poison { Verdict::Poison } else { Verdict::Commit }
-    }
-
     /// Puts one input back, joined to the range before it where that is alike.
     fn wait_again(&mut self, index: u64, attempt: u32) {
         self.again_count += 1;
@@ -364,51 +318,21 @@ impl Machine {
         self.again.insert(index, (index + 1, attempt));
     }
 
-    fn forget_strikes(&mut self, first: u64, end: u64) {
-        if (end - first) as usize > self.strikes.len() {
-            self.strikes.retain(|index, _| !(first..end).contains(index));
+    fn judge(&mut self, index: u64, attempt: u32, fault: Fault) -> Verdict {
+        let verdict = self.strikes.judge(index, fault, self.retries);
+        if verdict == Verdict::Again {
+            self.wait_again(index, attempt + 1);
         } else {
-            for index in first..end {
-                self.strikes.remove(&index);
-            }
+            self.done += 1;
+            self.failed += 1;
         }
+        verdict
     }
 
     /// Removes from a link's leases what of `first .. end` it holds at `attempt`, and gives it.
     fn take(&mut self, link: LinkId, first: u64, end: u64, attempt: u32) -> Vec<(u64, u64)> {
-        let Some(Leases { ranges: leases, inputs }) = self.leases.get_mut(&link) else {
-            return Vec::new();
-        };
-        let mut taken: Vec<(u64, u64)> = Vec::new();
-        let mut at = first;
-        while at < end {
-            let held = leases.range(..=at).next_back().map(|(&from, &range)| (from, range));
-            match held {
-                Some((from, (until, held_attempt))) if at < until => {
-                    let stop = until.min(end);
-                    if held_attempt == attempt {
-                        leases.remove(&from);
-                        if from < at {
-                            leases.insert(from, (at, attempt));
-                        }
-                        if stop < until {
-                            leases.insert(stop, (until, attempt));
-                        }
-                        *inputs -= stop - at;
-                        match taken.last_mut() {
-                            Some((_, last)) if *last == at => *last = stop,
-                            _ => taken.push((at, stop)),
-                        }
-                    }
-                    at = stop;
-                }
-                _ => match leases.range(at..end).next() {
-                    Some((&next, _)) => at = next,
-                    None => break,
-                },
-            }
-        }
-        taken
+        let leases = self.leases.get_mut(&link);
+        leases.map_or_else(Vec::new, |leases| leases.take(first, end, attempt))
     }
 
     /// How many inputs came.
@@ -443,7 +367,7 @@ impl Machine {
 
     /// How many a link holds.
     pub fn leased_to(&self, link: LinkId) -> u64 {
-        self.leases.get(&link).map_or(0, |leases| leases.inputs)
+        self.leases.get(&link).map_or(0, Leases::inputs)
     }
 
     /// How many came and have no output yet.
