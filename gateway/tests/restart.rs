@@ -82,6 +82,35 @@ async fn a_call_goes_on_after_a_restart_with_every_output_once_and_higher_attemp
 }
 
 #[tokio::test]
+async fn a_host_is_asked_to_go_on_after_all_outputs_that_the_store_has() {
+    let gateway = Gateway::durable().await;
+    let agent = gateway.connect("one", echo).await;
+    let mut body = background(json!([]));
+    body["more_inputs"] = json!(true);
+    let (call, _) = create(&gateway, &body, "k").await;
+    let item = json!("x".repeat(50_000)).to_string();
+    for index in 0..3 {
+        let frame = Inputs::from_items(index, 0, &[item.as_bytes()]).to_frame();
+        let target = format!("/v1/calls/{call}/inputs");
+        assert_eq!(gateway.client().post(target).frames(&[frame]).send().await.status, 200);
+        let saved = || {
+            let record = gateway.calls.get(&call).expect("it is kept").record();
+            // Its first two events are its states.
+            record.done > index && record.seq > index + 2
+        };
+        until("it is done, and readers see it", saved).await;
+    }
+    drop(agent);
+
+    let gateway = gateway.restart(&[]).await;
+    let agent = gateway.connect("one", echo).await;
+    let asked = || agent.asked.lock().expect("no panic").first().copied();
+    until("the host is asked", || asked().is_some()).await;
+    let outputs = 3 * item.len() as u64;
+    assert!(asked().is_some_and(|taken| taken > outputs), "{:?} of {outputs}", asked());
+}
+
+#[tokio::test]
 async fn a_call_that_has_ended_is_read_after_a_restart_until_it_expires() {
     let gateway = Gateway::durable().await;
     let agent = gateway.connect("one", echo).await;

@@ -25,6 +25,8 @@ pub(super) struct Hosts {
     hosts: HashMap<LinkId, Host>,
     stirred: BTreeSet<LinkId>,
     willing: BTreeSet<LinkId>,
+    /// Those of whose exchange the store may not know all, where it is to know.
+    unsaved: BTreeSet<LinkId>,
     /// Exchanges that were ended here and not there yet.
     leaving: HashSet<LinkId>,
     /// Exchanges whose connection broke, by the name of their host.
@@ -54,7 +56,7 @@ impl Hosts {
             let id = target.link.id;
             if begin.contains(&id) {
                 let host = Host::open(target, shared, secrets.as_ref(), news.clone());
-                self.hosts.insert(id, host);
+                self.put_in(id, host);
             }
             if let Some(host) = self.hosts.get_mut(&id) {
                 host.target = target.workers;
@@ -125,6 +127,13 @@ impl Hosts {
     pub fn remove(&mut self, link: LinkId) {
         self.leaving.remove(&link);
         self.take_out(link);
+    }
+
+    fn put_in(&mut self, link: LinkId, host: Host) {
+        if host.lasts {
+            self.unsaved.insert(link);
+        }
+        self.hosts.insert(link, host);
     }
 
     fn take_out(&mut self, link: LinkId) -> Option<Host> {

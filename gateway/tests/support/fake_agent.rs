@@ -60,9 +60,13 @@ pub fn echo(input: &Input) -> Vec<Act> {
 /// Calls that were reset, oldest first.
 type Resets = Arc<Mutex<Vec<String>>>;
 
+/// From where it was asked to go on with what it did under another connection, oldest first.
+type Asked = Arc<Mutex<Vec<u64>>>;
+
 /// A connected fake host; it goes away when dropped.
 pub struct FakeAgent {
     pub resets: Resets,
+    pub asked: Asked,
     task: JoinHandle<()>,
 }
 
@@ -101,11 +105,12 @@ impl FakeAgent {
             return Err(answer.status());
         }
         let upgraded = hyper::upgrade::on(answer).await.expect("an upgrade");
-        let resets = Resets::default();
+        let (resets, asked) = (Resets::default(), Asked::default());
         let host = Arc::new(Host {
             name: name.to_owned(),
             behaviour: Box::new(behaviour),
             resets: resets.clone(),
+            asked: asked.clone(),
         });
         let service = service_fn(move |request| serve(host.clone(), request));
         let task = tokio::spawn(async move {
@@ -113,7 +118,7 @@ impl FakeAgent {
             // The gateway going away is how every test ends.
             let _ = server.serve_connection(upgraded, service).await;
         });
-        Ok(FakeAgent { resets, task })
+        Ok(FakeAgent { resets, asked, task })
     }
 }
 
@@ -123,12 +128,15 @@ struct Host {
     name: String,
     behaviour: Boxed,
     resets: Resets,
+    asked: Asked,
 }
 
 type Body = BoxBody<Bytes, Infallible>;
 
 async fn serve(host: Arc<Host>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    if request.headers().contains_key("muster-taken") {
+    if let Some(taken) = request.headers().get("muster-taken") {
+        let taken = taken.to_str().expect("ASCII").parse().expect("a number");
+        host.asked.lock().expect("not poisoned").push(taken);
         // It holds nothing of what it did under another connection.
         let mut refused = Response::new(http_body_util::Empty::new().boxed());
         *refused.status_mut() = http::StatusCode::NOT_FOUND;

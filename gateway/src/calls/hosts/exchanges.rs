@@ -81,7 +81,7 @@ impl Hosts {
             match (next, link) {
                 (Next::Ask, Some(link)) => {
                     let Some(Away { place, since, .. }) = self.away.remove(&name) else { continue };
-                    self.hosts.insert(link.id, Host::ask(link, place, shared, news.clone()));
+                    self.put_in(link.id, Host::ask(link, place, shared, news.clone()));
                     if let Since::Broken(before) = since {
                         returned.moved.push((before, link.id));
                     }
@@ -129,6 +129,9 @@ impl Hosts {
     pub fn took(&mut self, link: LinkId, place: u64) {
         if let Some(host) = self.hosts.get_mut(&link) {
             host.place.taken = host.place.taken.max(place);
+            if host.lasts {
+                self.unsaved.insert(link);
+            }
             host.tell_taken();
         }
     }
@@ -144,7 +147,8 @@ impl Hosts {
                 taken: place.taken,
             })
         };
-        let at_work = self.hosts.values().map(|host| (host.link.host.as_str(), &host.place));
+        let at_work = self.unsaved.iter().filter_map(|link| self.hosts.get(link));
+        let at_work = at_work.map(|host| (host.link.host.as_str(), &host.place));
         let away = self.away.iter().map(|(name, away)| (name.as_str(), &away.place));
         let changed = at_work.chain(away).filter(|(_, place)| match place.saved {
             Some(saved) => events && saved != place.taken,
@@ -171,12 +175,15 @@ impl Hosts {
             }
         }
         self.ended.retain(|exchange| !gone.contains(exchange));
-        for host in self.hosts.values_mut() {
+        let hosts = &mut self.hosts;
+        self.unsaved.retain(|link| {
+            let Some(host) = hosts.get_mut(link) else { return false };
             if let Some(taken) = saved.remove(&host.place.exchange) {
                 host.place.saved = Some(taken);
                 host.tell_taken();
             }
-        }
+            host.place.saved != Some(host.place.taken)
+        });
         for away in self.away.values_mut() {
             if let Some(taken) = saved.remove(&away.place.exchange) {
                 away.place.saved = Some(taken);
