@@ -302,7 +302,8 @@ impl EventReader {
     }
 
     async fn read_spilled(&self, blob: crate::store::Blob) -> Option<Vec<Frame<Pieces>>> {
-        let read = blob.get().await.and_then(|bytes| Log::decode_next(bytes, self.seq));
+        let seq = self.seq;
+        let read = blob.read(move |bytes| Log::decode_next(bytes, seq)).await;
         read.inspect_err(|error| {
             let error = crate::chain(error);
             tracing::error!(call = self.call.id(), error, "events could not be read back");

@@ -2,9 +2,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use super::{Store, StoreError};
+
+/// Blobs that are read back at the same time. Each is in memory meanwhile, however many readers there are.
+const READS: usize = 16;
 
 /// Hands out blobs of a store, up to a number of bytes in all. Cheap to clone.
 #[derive(Clone)]
@@ -18,6 +21,7 @@ struct Inner {
     used: AtomicU64,
     next: AtomicU64,
     freed: Notify,
+    reads: Arc<Semaphore>,
     /// Bytes of memory that all calls share, and how many of them are left.
     spare: Arc<AtomicUsize>,
 }
@@ -55,6 +59,7 @@ impl Spill {
             used: AtomicU64::new(0),
             next: AtomicU64::new(0),
             freed: Notify::new(),
+            reads: Arc::new(Semaphore::new(READS)),
             spare: Arc::new(AtomicUsize::new(spare)),
         };
         Spill { inner: Arc::new(inner) }
@@ -106,8 +111,21 @@ impl Spill {
 impl Blob {
     /// Reads it back, on the blocking pool.
     pub async fn get(&self) -> Result<Bytes, StoreError> {
+        self.read(Ok).await
+    }
+
+    /// What `look` takes of it, which is called on the blocking pool too: for those that keep less than the whole.
+    pub async fn read<R: Send + 'static>(
+        &self,
+        look: impl FnOnce(Bytes) -> Result<R, StoreError> + Send + 'static,
+    ) -> Result<R, StoreError> {
         let inner = self.inner.clone();
-        let read = tokio::task::spawn_blocking(move || inner.spill.store.get(inner.id));
+        let turn =
+            inner.spill.reads.clone().acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        let read = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            inner.spill.store.get(inner.id).and_then(look)
+        });
         read.await.unwrap_or_else(|error| Err(StoreError::Io(std::io::Error::other(error))))
     }
 }
