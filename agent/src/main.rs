@@ -66,7 +66,10 @@ fn doctor() -> Exit {
         Err(error) => return said(&error),
     };
     let Ok(runtime) = tokio::runtime::Runtime::new() else { return Exit::Unavailable };
-    match runtime.block_on(muster_agent::doctor::examine(&flags)) {
+    let examined = runtime.block_on(muster_agent::doctor::examine(&flags));
+    // A folder whose server is gone may hang a thread for ever.
+    runtime.shutdown_background();
+    match examined {
         Ok((report, weak)) => {
             print!("{report}");
             if weak { Exit::Weak } else { Exit::Done }

@@ -260,6 +260,33 @@ def test_a_limited_token_gives_no_inputs_to_a_call_with_other_shares(sharing):
         assert curl(sharing, path, *lines).status == 200
 
 
+def test_the_doctor_says_what_containers_can_do_with_each_share_and_what_to_change(
+    service, folders, tmp_path
+):
+    assert service
+    data, out = folders
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    flags = [f"data={data}", f"out={out}:rw", f"odd={data}:rw", f"closed={closed}", "gone=/nowhere"]
+    command = [programs() / "muster-agent", "doctor", *(f"--share={flag}" for flag in flags)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1, done.stderr
+    lines = done.stdout.splitlines()
+    said = {what: remedy for what, remedy in zip(lines, lines[1:], strict=False) if "share" in what}
+
+    def of(words):
+        ((level, remedy),) = [
+            (what.split(":")[0], remedy) for what, remedy in said.items() if words in what
+        ]
+        return level, remedy.strip()
+
+    assert of(f"`data={data}:ro` is there")[0] == "note"
+    assert of(f"`out={out}:rw` is there")[0] == "note"
+    assert "chmod 1777" in of(f"`odd={data}:rw` cannot be written")[1]
+    assert "chmod -R o+rX" in of(f"`closed={closed}:ro` cannot be read")[1]
+    assert of("gone=/nowhere")[0] == "weak"
+
+
 def test_an_agent_does_not_start_with_shares_that_would_give_the_host_away(tmp_path):
     def says(share):
         flags = ("--join", "http://127.0.0.1:1#muster_id_secret", "--runner-dir", runner_folder())

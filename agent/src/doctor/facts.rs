@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use super::DoctorFlags;
+use super::shares::{SharedFolder, look};
 use crate::container::rules_on_this_host;
 use crate::engine::{Engine, EngineError};
 use crate::settings::Network;
@@ -38,6 +40,8 @@ pub struct Facts {
     pub engine_tcp: bool,
     /// Whether a runtime with a kernel of its own is there.
     pub sandbox: bool,
+    /// The shares that the settings name.
+    pub shares: Vec<SharedFolder>,
 }
 
 /// The firewall, as far as it concerns containers.
@@ -55,12 +59,11 @@ pub enum Firewall {
 
 impl Facts {
     /// Asks this host.
-    pub async fn gather(docker_host: Option<&str>, network: Network) -> Result<Facts, EngineError> {
-        let engine = Engine::connect(docker_host).await?;
+    pub async fn gather(flags: &DoctorFlags) -> Result<Facts, EngineError> {
+        let engine = Engine::connect(flags.docker_host.as_deref()).await?;
         let about = engine.about().await?;
         let secured = |name: &str| about.security.iter().any(|option| option.contains(name));
-        let docker_host =
-            docker_host.map(str::to_string).or_else(|| std::env::var("DOCKER_HOST").ok());
+        let docker_host = flags.docker_host.clone().or_else(|| std::env::var("DOCKER_HOST").ok());
         Ok(Facts {
             seccomp: secured("seccomp"),
             apparmor: secured("apparmor") || secured("selinux"),
@@ -74,15 +77,16 @@ impl Facts {
                 &text("/sys/fs/cgroup/cgroup.controllers"),
                 &text("/proc/cgroups"),
             ),
-            network,
+            network: flags.network,
             firewall: rules_on_this_host(&engine).await,
             clock: keeps_time(),
-            engine_tcp: docker_host.is_some_and(|host| host.starts_with("tcp:")),
+            engine_tcp: docker_host.as_ref().is_some_and(|host| host.starts_with("tcp:")),
             sandbox: about
                 .facts
                 .runtimes
                 .iter()
                 .any(|name| ["runsc", "kata"].iter().any(|known| name.contains(known))),
+            shares: look(flags.shares.list.clone(), docker_host).await,
         })
     }
 }

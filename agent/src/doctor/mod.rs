@@ -1,7 +1,8 @@
 //! `muster-agent doctor`: what is weak about this host, and what to do.
 //!
 //! The walls around containers are built of what the host has: an engine without known holes, seccomp, cgroup controllers,
-//! firewall rules. [`facts`] asks the host, [`rules`] judge, purely, over the table of [`advisories`]. It changes nothing, needs
+//! firewall rules. [`facts`] asks the host, [`rules`] judge, purely, over the table of [`advisories`]. Of each
+//! folder that it is given as the agent is (`--share`), it says what calls would find there ([`shares`]). It changes nothing, needs
 //! no gateway and no running agent; where one runs, it looks at the rules that agent made.
 //!
 //! Versions are judged by their numbers: a distribution that mends a hole keeps the number, so a finding says where to look.
@@ -9,14 +10,16 @@
 mod advisories;
 mod facts;
 mod rules;
+mod shares;
 
 use clap::Parser;
 
 use crate::engine::EngineError;
-use crate::settings::Network;
+use crate::settings::{Network, ShareFlags};
 
 pub use facts::{Facts, Firewall};
 pub use rules::{Finding, Level, findings};
+pub use shares::SharedFolder;
 
 /// The flags of `muster-agent doctor`.
 #[derive(Debug, Parser)]
@@ -32,11 +35,14 @@ pub struct DoctorFlags {
     /// What containers are to reach
     #[arg(long, env = "MUSTER_AGENT_NETWORK", default_value = "internet", value_enum)]
     pub network: Network,
+    /// What the agent is told to share; each folder is looked at.
+    #[command(flatten)]
+    pub shares: ShareFlags,
 }
 
 /// What is found, for people; and whether anything is weak.
 pub async fn examine(flags: &DoctorFlags) -> Result<(String, bool), EngineError> {
-    let found = findings(&Facts::gather(flags.docker_host.as_deref(), flags.network).await?);
+    let found = findings(&Facts::gather(flags).await?);
     let weak = found.iter().any(|finding| finding.level > Level::Note);
     Ok((report(&found), weak))
 }

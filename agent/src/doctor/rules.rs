@@ -2,6 +2,7 @@
 
 use super::advisories::{ADVISORIES, Component};
 use super::facts::{Facts, Firewall};
+use super::shares;
 use crate::settings::Network;
 
 /// How bad it is.
@@ -116,6 +117,7 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
         "containers share this host's kernel: hostile code is held by what that kernel gets right",
         "for tenants who do not trust one another, install gVisor (runsc) or Kata and start the agent with --runtime, or with --allow-runtime for calls that ask for it",
     );
+    found.extend(facts.shares.iter().map(shares::finding));
     found.sort_by_key(|finding| std::cmp::Reverse(finding.level));
     found
 }
@@ -170,6 +172,7 @@ mod tests {
             clock: true,
             engine_tcp: false,
             sandbox: true,
+            shares: Vec::new(),
         }
     }
 

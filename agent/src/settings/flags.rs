@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 
 use crate::environments::PackageFlags;
 
@@ -22,6 +22,20 @@ pub enum Network {
     None,
     /// The internet, but not this host, other containers, private ranges or metadata addresses.
     Internet,
+}
+
+/// The flag that names shares, as written.
+#[derive(Debug, Clone, Args)]
+pub struct ShareFlags {
+    /// A folder of this host that calls may mount, NAME=/PATH:ro or NAME=/PATH:rw, read-only if neither is said; give it again for another (in the variable: with commas between)
+    #[arg(
+        id = "share",
+        long = "share",
+        env = "MUSTER_AGENT_SHARE",
+        value_name = "NAME=/PATH[:ro|:rw]",
+        value_delimiter = ','
+    )]
+    pub list: Vec<String>,
 }
 
 /// The flags as written.
@@ -88,14 +102,9 @@ pub struct Flags {
     /// How long running calls may go on once a stop was asked for, like 5s
     #[arg(long, env = "MUSTER_AGENT_GRACE", default_value = "5s")]
     pub grace: String,
-    /// A folder of this host that calls may mount, NAME=/PATH:ro or NAME=/PATH:rw, read-only if neither is said; give it again for another (in the variable: with commas between)
-    #[arg(
-        long = "share",
-        env = "MUSTER_AGENT_SHARE",
-        value_name = "NAME=/PATH[:ro|:rw]",
-        value_delimiter = ','
-    )]
-    pub shares: Vec<String>,
+    /// Folders of this host that calls may mount.
+    #[command(flatten)]
+    pub shares: ShareFlags,
     /// What installs packages, and from where.
     #[command(flatten)]
     pub packages: PackageFlags,

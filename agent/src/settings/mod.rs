@@ -15,8 +15,9 @@ use crate::environments::PackageSettings;
 use crate::link::Source;
 use crate::shares::Share;
 
-pub use flags::{Flags, Network, Pull};
+pub use flags::{Flags, Network, Pull, ShareFlags};
 pub use machine::Machine;
+pub use shares::from_flags as shares_of;
 pub use values::cpu_list;
 
 use joining::joining;
@@ -167,7 +168,7 @@ impl Settings {
         let own = [&state_dir, &cache_dir, &flags.runner_dir];
         let own = own.into_iter().chain(source.folder.as_ref()).map(PathBuf::as_path);
         let engine = flags.docker_host.as_deref();
-        let shares = shares::from_flags(&flags.shares, own, engine, &mut fail);
+        let shares = shares::from_flags(&flags.shares.list, own, engine, &mut fail);
         let settings = Settings {
             packages,
             shares,

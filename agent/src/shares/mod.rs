@@ -24,6 +24,7 @@
 //! Not here: who may use which share (the gateway's tokens), and user ids on the file system: a container's user is none of the
 //! host's, so a share must be open to everybody, to read or to write.
 
+mod access;
 mod look;
 
 use std::collections::{BTreeMap, HashMap};
@@ -40,6 +41,8 @@ use crate::container::say;
 use crate::status::Board;
 
 use look::Sight;
+
+pub use access::{Access, access};
 
 /// How often the folders are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
