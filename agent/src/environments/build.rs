@@ -89,6 +89,9 @@ pub async fn install(
     if plan.exact {
         command.push("--no-deps");
     }
+    if plan.hashed {
+        command.push("--require-hashes");
+    }
     if let Some(folder) = &settings.folder {
         mount("wheels", folder)?;
         command.extend(["--find-links", &wheels]);

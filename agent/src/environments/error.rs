@@ -13,6 +13,14 @@ pub enum EnvironmentError {
         /// The installer's own message.
         said: String,
     },
+    /// The index has another file than its requirement allows, or one that no requirement has hashes of.
+    #[error("{} cannot be verified: {said}", package.as_deref().unwrap_or("a package"))]
+    Unverified {
+        /// The requirement, where the installer's words name one.
+        package: Option<String>,
+        /// The installer's own message.
+        said: String,
+    },
     /// The installer could not do its work.
     #[error("the installer failed: {said}")]
     Failed {
@@ -54,6 +62,11 @@ impl EnvironmentError {
                 "package_unavailable",
                 "check the name and version; where there is no wheel for this Python, use another version, or an image \
                  that has the package, or leave it out (packages=[...] or packages=None)",
+            ),
+            EnvironmentError::Unverified { .. } => (
+                "package_unverified",
+                "list all that is needed with its hashes (uv pip compile --generate-hashes); where the list was right before, find \
+                 out who changed the package in the index",
             ),
             EnvironmentError::NoInstaller => (
                 "packages_failed",

@@ -45,6 +45,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use muster_wire::message::Packages;
+use sha2::{Digest, Sha256};
 use tokio::sync::{OnceCell, Semaphore, watch};
 
 pub use error::EnvironmentError;
@@ -73,8 +74,8 @@ impl AsRef<Path> for Environment {
 /// What a request came to; none where the image has all of it.
 type Answer = Result<Option<Arc<Environment>>, Arc<EnvironmentError>>;
 
-/// The content id of an image, and what is wanted beside it.
-type Request = (String, Packages);
+/// The hash of an image's content id and of what is wanted beside it, which may be long.
+type Request = [u8; 32];
 
 #[derive(Debug, Clone)]
 enum Progress {
@@ -124,7 +125,7 @@ impl Environments {
         packages: &Packages,
         waiting: &watch::Sender<Option<String>>,
     ) -> Answer {
-        let request = (image.to_string(), packages.clone());
+        let request = request(image, packages);
         let mut progress = {
             let mut shared = self.lock();
             match shared.known.get(&request) {
@@ -138,7 +139,7 @@ impl Environments {
             }
             match shared.making.get(&request) {
                 Some(progress) => progress.clone(),
-                None => self.make(request, &mut shared),
+                None => self.make(request, image, packages, &mut shared),
             }
         };
         loop {
@@ -152,17 +153,23 @@ impl Environments {
         }
     }
 
-    fn make(&self, request: Request, shared: &mut Shared) -> watch::Receiver<Progress> {
+    fn make(
+        &self,
+        request: Request,
+        image: &str,
+        packages: &Packages,
+        shared: &mut Shared,
+    ) -> watch::Receiver<Progress> {
         let begun = Progress::Doing("preparing packages".into());
         let (progress, receiver) = watch::channel(begun);
-        shared.making.insert(request.clone(), receiver.clone());
-        let this = self.clone();
+        shared.making.insert(request, receiver.clone());
+        let (this, image, packages) = (self.clone(), image.to_owned(), packages.clone());
         self.inner.tasks.clone().spawn(async move {
             let stop = this.inner.tasks.token();
             let made = tokio::select! {
                 biased;
                 () = stop.cancelled() => Err(EnvironmentError::Stopping),
-                made = this.prepare(&request, &progress) => made,
+                made = this.prepare(request, &image, &packages, &progress) => made,
             };
             let answer = made.map_err(|error| {
                 tracing::warn!(error = &error as &dyn std::error::Error, "no environment");
@@ -176,11 +183,12 @@ impl Environments {
 
     async fn prepare(
         &self,
-        request: &Request,
+        request: Request,
+        image: &str,
+        packages: &Packages,
         progress: &watch::Sender<Progress>,
     ) -> Result<Option<Arc<Environment>>, EnvironmentError> {
-        let (image, packages) = request;
-        let facts = self.lock().images.entry(image.clone()).or_default().clone();
+        let facts = self.lock().images.entry(image.to_owned()).or_default().clone();
         let facts = facts.get_or_try_init(|| build::probe(&self.inner.containers, image)).await?;
         let plan = Plan::new(facts, packages, &self.inner.settings.source());
         let environment = match &plan {
@@ -191,7 +199,7 @@ impl Environments {
         if shared.known.len() >= REMEMBERED {
             shared.known.clear();
         }
-        shared.known.insert(request.clone(), plan.map(|plan| plan.key));
+        shared.known.insert(request, plan.map(|plan| plan.key));
         Ok(environment)
     }
 
@@ -269,4 +277,15 @@ impl Environments {
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.inner.shared.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
+}
+
+fn request(image: &str, packages: &Packages) -> Request {
+    let mut hash = Sha256::new();
+    let requirements = packages.requirements.iter().map(String::as_str);
+    let exact = if packages.exact { "exact" } else { "" };
+    for part in [image, exact].into_iter().chain(requirements) {
+        hash.update(part);
+        hash.update([0]);
+    }
+    hash.finalize().into()
 }

@@ -33,6 +33,8 @@ pub struct Plan {
     pub requirements: Vec<String>,
     /// Nothing beside it.
     pub exact: bool,
+    /// Each comes with the hashes of the files that it may come as.
+    pub hashed: bool,
 }
 
 impl Plan {
@@ -51,9 +53,14 @@ impl Plan {
         if wanted.is_empty() {
             return None;
         }
+        let hashed =
+            packages.requirements.iter().any(|requirement| requirement != bare(requirement));
+        // A list with hashes has all that is needed, but the installer does not see what of it the image has.
+        let exact =
+            packages.exact || (hashed && !packages.requirements.iter().all(|one| missing(&one)));
         let mut hash = Sha256::new();
-        let exact = if packages.exact { "exact" } else { "resolved" };
-        for part in [image.python.as_str(), &image.platform, source, exact] {
+        let kind = if exact { "exact" } else { "resolved" };
+        for part in [image.python.as_str(), &image.platform, source, kind] {
             hash.update(part);
             hash.update([0]);
         }
@@ -63,7 +70,7 @@ impl Plan {
         }
         let key = hex::encode(&hash.finalize()[..16]);
         let requirements = wanted.into_iter().cloned().collect();
-        Some(Plan { key, requirements, exact: packages.exact })
+        Some(Plan { key, requirements, exact, hashed })
     }
 
     /// Its name, for people.
@@ -72,9 +79,14 @@ impl Plan {
     }
 }
 
-/// Name and version of a requirement that is nothing else.
+/// A requirement without its hashes.
+pub fn bare(requirement: &str) -> &str {
+    requirement.split_once(" --hash=").map_or(requirement, |(bare, _)| bare)
+}
+
+/// Name and version of a requirement that is nothing else, but for its hashes.
 pub fn pinned(requirement: &str) -> Option<(String, &str)> {
-    let (name, version) = requirement.split_once("==")?;
+    let (name, version) = bare(requirement).split_once("==")?;
     let plain = |text: &str| !text.contains([' ', ';', '[', ',', '*', '=', '<', '>', '!', '~']);
     (plain(name) && plain(version)).then(|| (normalized(name), version))
 }
@@ -135,6 +147,24 @@ mod tests {
             other(ImageFacts { platform: "musl".into(), ..image() }, &packages, "index")
         );
         assert_ne!(first, other(image(), &Packages { exact: false, ..packages.clone() }, "index"));
+    }
+
+    #[test]
+    fn hashes_are_part_of_the_environment_and_the_image_needs_none() {
+        let hashed = |name: &str, digit: &str| format!("{name} --hash=sha256:{}", digit.repeat(64));
+        let plan = |list: &[String]| {
+            let packages = Packages { requirements: list.to_vec(), exact: false };
+            Plan::new(&image(), &packages, "index")
+        };
+        let whole = plan(&[hashed("numpy==1.26.4", "a")]).expect("some");
+        assert!(whole.hashed && !whole.exact);
+        let other = plan(&[hashed("numpy==1.26.4", "b")]).expect("some");
+        assert_ne!(whole.key, other.key);
+        assert_eq!(plan(&[hashed("six==1.16.0", "a")]), None);
+        let left = plan(&[hashed("numpy==1.26.4", "a"), hashed("six==1.16.0", "a")]);
+        let left = left.expect("some");
+        assert_eq!(left.requirements, whole.requirements);
+        assert!(left.hashed && left.exact, "what the image has is on no list");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Pure: what the lines of the installer (uv) mean: how far it is, and why it failed.
 
 use super::EnvironmentError;
-use super::plan::{normalized, pinned};
+use super::plan::{bare, normalized, pinned};
 
 /// Of a failure's words, at most, in bytes.
 const WORDS: usize = 2000;
@@ -59,7 +59,9 @@ pub fn failure(requirements: &[String], words: &str) -> EnvironmentError {
         "Failed to parse",
         "no wheels with a matching",
     ];
-    if !cannot.iter().any(|sign| said.contains(sign)) {
+    let unverified = ["Hash mismatch", "Hash-checking is required", "--require-hashes"];
+    let has = |signs: &[&str]| signs.iter().any(|sign| said.contains(sign));
+    if !has(&cannot) && !has(&unverified) {
         return EnvironmentError::Failed { said };
     }
     let named = |requirement: &&String| {
@@ -68,7 +70,11 @@ pub fn failure(requirements: &[String], words: &str) -> EnvironmentError {
         said.split(|c: char| !c.is_ascii_alphanumeric() && !"-_.".contains(c))
             .any(|word| normalized(word.trim_end_matches('.')) == name)
     };
-    EnvironmentError::Unavailable { package: requirements.iter().find(named).cloned(), said }
+    let package = requirements.iter().find(named).map(|requirement| bare(requirement).to_owned());
+    match has(&unverified) {
+        true => EnvironmentError::Unverified { package, said },
+        false => EnvironmentError::Unavailable { package, said },
+    }
 }
 
 #[cfg(test)]
@@ -108,6 +114,19 @@ mod tests {
         assert_eq!(package.as_deref(), Some("no_such.pkg==1"));
         assert!(said.starts_with("error: No solution found") && said.ends_with("unsatisfiable."));
         assert_eq!(error.code().0, "package_unavailable");
+    }
+
+    #[test]
+    fn a_package_that_is_not_what_its_hash_says_is_no_package_that_there_is_not() {
+        let words = "error: Failed to download `six==1.17.0`\n  cause: Hash mismatch for `six==1.17.0`\n\n Expected:\n  sha256:00\n";
+        let error = failure(&list(&["numpy==1.26.4", "six==1.17.0 --hash=sha256:00"]), words);
+        let EnvironmentError::Unverified { package, said } = &error else { panic!("{error}") };
+        assert_eq!(package.as_deref(), Some("six==1.17.0"));
+        assert!(said.contains("Expected: sha256:00"));
+        let words =
+            "error: Hash-checking is required, but no trusted hash was provided for: `six`\n";
+        let error = failure(&list(&["numpy==1.26.4 --hash=sha256:00"]), words);
+        assert_eq!(error.code().0, "package_unverified");
     }
 
     #[test]

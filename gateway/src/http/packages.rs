@@ -8,7 +8,9 @@ use super::fields::Fields;
 use super::problem::Problem;
 
 const MAX_REQUIREMENTS: usize = 2000;
+/// Of a requirement without its hashes, and how many it may have.
 const MAX_LENGTH: usize = 512;
+const MAX_HASHES: usize = 1000;
 const ACTION: &str = "Give {\"requirements\": [\"numpy==1.26.4\"]}: names of packages with versions, not addresses, paths or options.";
 
 #[derive(Deserialize)]
@@ -40,8 +42,26 @@ pub fn of(fields: &Fields<'_>) -> Result<Option<Packages>, Problem> {
         .then_some(Packages { requirements: asked.requirements, exact: asked.exact }))
 }
 
-/// `name[extra] >= 1, < 2 ; marker`: no `name @ address`, and nothing that could begin an option.
+/// `name[extra] >= 1, < 2 ; marker --hash=sha256:...`: no `name @ address`, and nothing that could begin another option.
 fn is_of_an_index(requirement: &str) -> bool {
+    let mut parts = requirement.split(" --hash=");
+    let named = parts.next().is_some_and(is_named);
+    named && parts.clone().count() <= MAX_HASHES && parts.all(is_hash)
+}
+
+fn is_hash(hash: &str) -> bool {
+    let digits = |digits: &str, count| {
+        digits.len() == count && digits.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    match hash.split_once(':') {
+        Some(("sha256", rest)) => digits(rest, 64),
+        Some(("sha384", rest)) => digits(rest, 96),
+        Some(("sha512", rest)) => digits(rest, 128),
+        _ => false,
+    }
+}
+
+fn is_named(requirement: &str) -> bool {
     let printable = |c: char| c == ' ' || c.is_ascii_graphic();
     requirement.len() <= MAX_LENGTH
         && requirement.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -62,6 +82,11 @@ mod tests {
             "a.b-c_d[x,y] >=1,<2 ; python_version < '3.12' and sys_platform == \"linux\"",
             "torch==2.1.0+cpu",
             "a~=1.0",
+            &format!(
+                "a==1 ; os_name == 'posix' --hash=sha256:{0} --hash=sha256:{0}",
+                "0a".repeat(32)
+            ),
+            &format!("a==1 --hash=sha512:{}", "0a".repeat(64)),
         ] {
             assert!(is_of_an_index(good), "{good}");
         }
@@ -79,6 +104,13 @@ mod tests {
             "../a",
             "a/b",
             "a --hash=sha256:00",
+            "--hash=sha256:00",
+            &format!("a==1 --hash=md5:{}", "0a".repeat(16)),
+            &format!("a==1 --hash=sha256:{} --pre", "0a".repeat(32)),
+            &format!(
+                "a==1{}",
+                format!(" --hash=sha256:{}", "0a".repeat(32)).repeat(MAX_HASHES + 1)
+            ),
             "a\n-e .",
             "é",
             "a # b",

@@ -222,7 +222,7 @@ def test_requirements_come_from_files(site, tmp_path):
     (tmp_path / "same.txt").write_text("d\n")
     path = tmp_path / "requirements.txt"
     path.write_text(
-        "# ours\n\na   # as here\nb[x,y]==2 \\\n    --hash=sha256:00 \\\n    --hash=sha256:01\n"
+        "# ours\n\na   # as here\nb[x,y] \\\n    ==2\n"
         "-r more.txt\n-rsame.txt\n--requirement=same.txt\n-e .\n-e git+https://x/mine\n./folder\n../folder\n"
     )
     wanted = ["a==1", "b[x,y]==2", 'c~=3.0; python_version > "3"', "d", "d"]
@@ -230,6 +230,20 @@ def test_requirements_come_from_files(site, tmp_path):
     assert requested(str(path)) == {"requirements": wanted}
     path.write_text("\n")
     assert requested(path) is None
+
+
+def test_hashes_go_along_in_one_order(tmp_path):
+    path = tmp_path / "requirements.txt"
+    one, other = f"sha256:{'01' * 32}", f"sha512:{'ab' * 64}"
+    path.write_text(
+        f"b[x]==2 \\\n    --hash={other} \\\n    --hash={one}   # via c\n"
+        f'c==3 ; os_name == "posix" --hash {one}\n-e .\n'
+    )
+    wanted = [
+        f"b[x]==2 --hash={one} --hash={other}",
+        f'c==3; os_name == "posix" --hash={one}',
+    ]
+    assert requested(path) == {"requirements": wanted}
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib is of 3.11")
@@ -240,6 +254,13 @@ def test_a_lock_is_taken_as_it_is(tmp_path):
         '[[packages]]\nname = "mine"\nversion = "1"\n[packages.directory]\npath = "."\n'
     )
     assert requested(path) == {"requirements": ['b==2; os_name == "posix"'], "exact": True}
+    wheels = '[[packages.wheels]]\nname = "b-2-py3-none-any.whl"\nhashes = {sha256 = "00", blake2b = "1"}\n'
+    text = path.read_text().replace(
+        '[[packages]]\nname = "mine', f'{wheels}[[packages]]\nname = "mine'
+    )
+    path.write_text(text)
+    hashed = ['b==2; os_name == "posix" --hash=sha256:00']
+    assert requested(path) == {"requirements": hashed, "exact": True}
 
 
 @pytest.mark.parametrize(
@@ -248,7 +269,7 @@ def test_a_lock_is_taken_as_it_is(tmp_path):
         ("a==\n", "line 1: 'a==' is not a requirement"),
         ("\n--index-url https://x\n", "line 2: --index-url is for installers"),
         (
-            "a==1 \\\n  --hash=sha256:00\n\n--no-binary :all:\n",
+            f"a==1 \\\n  --hash=sha256:{'0' * 64}\n\n--no-binary :all:\n",
             "line 4: --no-binary is for installers",
         ),
         ("a==1 \\\n  nonsense\\", "line 1: .* is not a requirement"),
@@ -258,6 +279,11 @@ def test_a_lock_is_taken_as_it_is(tmp_path):
         ("a @ https://x/a.whl\n", "line 1: .* is an address"),
         ("git+https://x/a.git\n", "line 1: .* is an address"),
         ("https://x/a.whl ; os_name == 'posix'\n", "line 1: .* is an address"),
+        ("a==1 --hash=sha256:00\n", "line 1: 'sha256:00' is no hash that can be checked"),
+        (f"a==1 --hash=md5:{'0' * 32}\n", "line 1: .* is no hash that can be checked"),
+        (f"a==1 --hash=sha256:{'0' * 64}\nb==2\n", "line 2: 'b==2' has no hash, and others have"),
+        (f"a>=1 --hash=sha256:{'0' * 64}\n", "line 1: 'a>=1' has hashes, so it must name one"),
+        (f"a==1.* --hash=sha256:{'0' * 64}\n", "line 1: .* it must name one version"),
         ("-r gone.txt\n", "gone.txt cannot be read: No such file"),
         ("-r requirements.txt\n", "names itself"),
     ],

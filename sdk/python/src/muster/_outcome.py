@@ -27,7 +27,7 @@ from ._options import Results
 from ._wire import Item, Outputs
 
 VALUE, EXCEPTION, FAILURE = 0, 1, 2
-_PACKAGES = ("package_unavailable", "packages_failed")
+_PACKAGES = ("package_unavailable", "package_unverified", "packages_failed")
 
 # Raised here under their own names they would end the program, or a loop, without a word.
 _SILENT = (SystemExit, KeyboardInterrupt, GeneratorExit)

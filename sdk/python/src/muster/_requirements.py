@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
+from . import _hashes
 from ._errors import UsageTypeError, UsageValueError
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 Packages = Union[str, "os.PathLike[str]", Iterable[str], None]
 AUTO = "auto"
@@ -29,7 +33,7 @@ def requested(packages: Any) -> Optional[dict[str, Any]]:
         return _of_file(os.fspath(packages))
     if isinstance(packages, (bytes, Mapping)) or not isinstance(packages, Iterable):
         raise UsageTypeError(f"packages must not be {type(packages).__name__}; {_ADVICE}")
-    return _listed([_pinned(one, "packages") for one in packages])
+    return _listed([_hashes.Asked("packages", _parsed(one, "packages"), ()) for one in packages])
 
 
 def exactly(pins: Iterable[str]) -> Optional[dict[str, Any]]:
@@ -38,16 +42,14 @@ def exactly(pins: Iterable[str]) -> Optional[dict[str, Any]]:
     return {"requirements": requirements, "exact": True} if requirements else None
 
 
-def _listed(requirements: list[str]) -> Optional[dict[str, Any]]:
-    return {"requirements": requirements} if requirements else None
+def _listed(asked: list[_hashes.Asked]) -> Optional[dict[str, Any]]:
+    return {"requirements": _hashes.lines(asked)} if asked else None
 
 
-def _pinned(one: Any, where: str) -> str:
+def _parsed(one: Any, where: str) -> Requirement:
     if not isinstance(one, str):
         raise UsageTypeError(f"{where}: a requirement must be a str, not {type(one).__name__}")
     from packaging.requirements import InvalidRequirement, Requirement
-
-    from ._packages import pinned
 
     try:
         requirement = Requirement(one)
@@ -56,7 +58,7 @@ def _pinned(one: Any, where: str) -> str:
         raise UsageValueError(f"{where}: {one!r} is not a requirement: {why}") from None
     if requirement.url is not None:
         raise _address(one, where)
-    return pinned(requirement)
+    return requirement
 
 
 def _address(one: str, where: str) -> UsageValueError:
@@ -88,7 +90,7 @@ def _read(path: str) -> str:
         raise UsageValueError(f"packages: {path} cannot be read: {error.strerror}") from None
 
 
-def _lines(path: str, inside: tuple[str, ...]) -> Iterable[str]:
+def _lines(path: str, inside: tuple[str, ...]) -> Iterable[_hashes.Asked]:
     """The requirements in a requirements file and in those it names."""
     if path in inside:
         raise UsageValueError(f"packages: {path} names itself")
@@ -114,7 +116,8 @@ def _lines(path: str, inside: tuple[str, ...]) -> Iterable[str]:
         elif "://" in words.split(";")[0].split()[0]:
             raise _address(words, where)
         else:
-            yield _pinned(words.split(" --hash")[0].strip(), where)
+            requirement, hashes = _hashes.split(words, where)
+            yield _hashes.Asked(where, _parsed(requirement, where), hashes)
 
 
 def _whole_lines(text: str) -> Iterable[tuple[int, str]]:
@@ -138,7 +141,7 @@ def _option(words: str) -> tuple[str, str]:
 
 
 def _of_lock(path: str) -> Optional[dict[str, Any]]:
-    """`pylock.toml`: all of it, pinned."""
+    """`pylock.toml`: all of it, pinned, with the hashes of its files."""
     if sys.version_info < (3, 11):
         raise UsageValueError(
             f"packages: {path} needs Python 3.11 to be read; export it as requirements"
@@ -153,12 +156,13 @@ def _of_lock(path: str) -> Optional[dict[str, Any]]:
         raise UsageValueError(
             f"packages: {path} is not a pylock.toml: it has no lock-version and packages"
         )
-    pins = []
+    asked = []
     for package in lock["packages"]:
         if package.keys() & {"directory", "vcs", "archive"} or "version" not in package:
             continue  # travels as source
         marker = f" ; {package['marker']}" if package.get("marker") else ""
-        pins.append(
-            _pinned(f"{package['name']}=={package['version']}{marker}", f"packages: {path}")
-        )
-    return exactly(pins)
+        where = f"packages: {path}"
+        requirement = _parsed(f"{package['name']}=={package['version']}{marker}", where)
+        files = [*package.get("wheels", ()), *filter(None, [package.get("sdist")])]
+        asked.append(_hashes.Asked(where, requirement, _hashes.of_files(files)))
+    return exactly(_hashes.lines(asked))
