@@ -3,7 +3,7 @@
 #
 #   build/runner/bin/muster-runner      fully static, so that it runs in any image
 #   build/runner/python/muster/         the SDK, for the runner's Python half
-#   build/runner/python/cloudpickle/    the same version as the SDK's own
+#   build/runner/python/cloudpickle/    the same version as the SDK's own; and packaging
 #
 # build/runner is a link to a folder named after its contents. A new build turns the link in one step and leaves the
 # folders before it in place, for the agents and containers that still have them mounted.
@@ -42,11 +42,14 @@ compile_python() {
 }
 
 assemble() {
-    local new=$1 runner=$2 cloudpickle
-    cloudpickle=$("$venv/bin/python" -c 'import cloudpickle, os; print(os.path.dirname(cloudpickle.__file__))')
+    local new=$1 runner=$2 needed
+    # What the SDK needs, folder by folder.
+    mapfile -t needed < <("$venv/bin/python" -c \
+        'import cloudpickle, packaging; print(cloudpickle.__path__[0], packaging.__path__[0], sep="\n")')
+    [ "${#needed[@]}" = 2 ] || die "build: the Python environment lacks what the SDK needs: run 'make setup'"
     mkdir -p "$new/bin" "$new/python"
     cp "$runner" "$new/bin/muster-runner"
-    cp -R "$root/sdk/python/src/muster" "$cloudpickle" "$new/python/"
+    cp -R "$root/sdk/python/src/muster" "${needed[@]}" "$new/python/"
     find "$new/python" -name __pycache__ -prune -exec rm -rf {} +
     compile_python "$new/python"
     # Containers run as users of their own.

@@ -9,6 +9,34 @@ fn call() -> Value {
 }
 
 #[tokio::test]
+async fn a_child_has_its_parents_packages_and_image_where_it_says_nothing_of_them() {
+    let (gateway, _agent) = Gateway::with_host(|_: &_| Vec::new()).await;
+    let with = |more: Value| {
+        let mut call = call();
+        call.as_object_mut().expect("an object").extend(more.as_object().expect("one").clone());
+        call
+    };
+    let numpy = json!({"requirements": ["numpy==1.26.4"], "exact": true});
+    let parent = with(json!({ "packages": numpy }));
+    let parent = gateway.client().post("/v1/calls").json(&parent).send().await.call();
+    let kept = |id: &str| gateway.calls.get(id).expect("kept").spec().clone();
+    let host = gateway.client_with(Some(&gateway.host("one")));
+    let ask = |call: &Value| {
+        host.ask("POST", "/v1/calls").header("muster-parent", parent.as_str()).json(call)
+    };
+    let parents = gateway.calls.get(&parent).expect("kept");
+    until("the call is given to the host", || parents.runs_on("one")).await;
+    let child = kept(&ask(&call()).send().await.call());
+    assert_eq!(child.packages, kept(&parent).packages);
+    assert_eq!(child.packages.expect("its parent's").requirements, ["numpy==1.26.4"]);
+    assert_eq!(child.image, kept(&parent).image);
+    let none = with(json!({"packages": {"requirements": []}}));
+    assert_eq!(kept(&ask(&none).send().await.call()).packages, None);
+    let command = json!({"command": ["true"]});
+    assert_eq!(kept(&ask(&command).send().await.call()).packages, None);
+}
+
+#[tokio::test]
 async fn what_a_function_may_do_ends_with_its_call_and_is_its_hosts_alone() {
     // Its one input never ends.
     let (gateway, _agent) = Gateway::with_host(|_: &_| Vec::new()).await;

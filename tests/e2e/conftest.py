@@ -7,6 +7,7 @@ import pytest
 from harness import Script, evidence
 from harness.docker import docker
 from harness.fixtures import own_service  # noqa: F401
+from harness.packaged import client, host, index, installing  # noqa: F401
 from harness.service import RUN, Service
 
 FAILED = pytest.StashKey[bool]()

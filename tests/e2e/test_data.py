@@ -6,6 +6,7 @@ import pickle
 import muster
 import pytest
 from harness import small_map, wheels
+from harness.packaged import from_folder
 
 MIB = 1 << 20
 
@@ -89,10 +90,7 @@ def with_packages(own_service, tmp_path):
     local.mkdir(mode=0o755)
     for module in ("numpy", "pyarrow"):
         wheels.repack(module, local)
-    own_service().add_agent(
-        "--cpus", "0-1", "--ram", "4GiB", "--uv", wheels.uv(), "--package-index", "none",
-        "--package-folder", local, "--package-network", "none"
-    )  # fmt: skip
+    own_service().add_agent("--cpus", "0-1", "--ram", "4GiB", *from_folder(local))
 
 
 @pytest.mark.deadline(120)

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from harness import Script, wheels
+from harness.packaged import from_folder
 from harness.service import ROOT, Service
 
 EXAMPLES = ROOT / "examples"
@@ -41,10 +42,7 @@ def installing(tmp_path_factory):
     folder, local = tmp_path_factory.mktemp("installing"), tmp_path_factory.mktemp("wheels")
     local.chmod(0o755)
     with Service(folder) as service:
-        service.add_agent(
-            "--cpus", "0-1", "--ram", "6GiB", "--uv", wheels.uv(), "--package-index", "none",
-            "--package-folder", local, "--package-network", "none"
-        )  # fmt: skip
+        service.add_agent("--cpus", "0-1", "--ram", "6GiB", *from_folder(local))
         yield service, local
 
 

@@ -4,80 +4,13 @@ import importlib
 import json
 import re
 import subprocess
-import sys
 
 import muster
 import pytest
 from harness import wheels
-from harness.service import Service
+from harness.packaged import environments, from_folder, packages_of
 from harness.small import small_map
 from harness.wait import until
-
-GREETER = """from e2e_words import WORD
-def greet(x):
-    return f'{{WORD}} {{x}} {}'
-"""
-WORDS = """WORD = 'hello'
-class Word:
-    def __init__(self, text):
-        self.text = text
-"""
-
-
-@pytest.fixture(scope="module")
-def index(tmp_path_factory):
-    """A folder of wheels: what hosts install from."""
-    folder = tmp_path_factory.mktemp("wheels")
-    folder.chmod(0o755)
-    for version in ("1.0", "2.0"):
-        wheels.wheel(
-            folder,
-            "e2e_greeter",
-            version,
-            {"e2e_greeter/__init__.py": GREETER.format(version)},
-            requires=["e2e-words>=1", "e2e-windows ; sys_platform == 'win32'"],
-        )
-    wheels.wheel(folder, "e2e_words", "1.5", {"e2e_words.py": WORDS})
-    wheels.wheel(folder, "e2e_old", "1.0", {"e2e_old.py": ""}, tag="cp27-none-any")
-    return folder
-
-
-@pytest.fixture
-def client(index, tmp_path, monkeypatch):
-    """This process has the packages installed, as a user's environment would."""
-    for name in ("e2e_greeter-1.0", "e2e_words-1.5"):
-        site = wheels.install(index / f"{name}-py3-none-any.whl", tmp_path)
-    monkeypatch.syspath_prepend(str(site))
-    yield site
-    for name in ("e2e_greeter", "e2e_words"):
-        sys.modules.pop(name, None)
-
-
-@pytest.fixture(scope="module")
-def installing(index, tmp_path_factory):
-    """A service of one agent that installs from the folder."""
-    folder = tmp_path_factory.mktemp("installing")
-    with Service(folder / "service") as service:
-        agent = service.add_agent(
-            "--cpus", "0-1", "--ram", "4GiB", "--uv", wheels.uv(), "--package-index", "none",
-            "--package-folder", index, "--package-network", "none"
-        )  # fmt: skip
-        service.packages = agent.folder / f"{agent.name}-cache" / "packages"
-        yield service
-
-
-@pytest.fixture
-def host(installing, monkeypatch):
-    """The same, with the environment that leads the SDK to it."""
-    for variable, value in installing.environment.items():
-        monkeypatch.setenv(variable, value)
-    yield installing
-    installing.wait_idle()
-
-
-def environments(service):
-    """What the host has built."""
-    return {path.name for path in service.packages.glob("*") if path.name != "building"}
 
 
 def greet(x):
@@ -227,9 +160,8 @@ def test_no_credential_of_the_index_reaches_a_container_of_a_call(own_service, i
 
 def test_what_one_host_has_built_the_next_one_gets(own_service, index):
     service = own_service()
-    more = ["--ram", "1GiB", "--warm", "0", "--uv", wheels.uv(), "--package-index", "none"]
     # The place of the wheels is part of what an environment is.
-    more += ["--package-folder", index, "--package-network", "none"]
+    more = ["--ram", "1GiB", "--warm", "0", *from_folder(index)]
     first = service.add_agent("--cpus", "0", *more)
 
     def log_of(agent):
@@ -249,7 +181,7 @@ def test_what_one_host_has_built_the_next_one_gets(own_service, index):
     assert small_map(f, [2], packages=["e2e-words==1.5"]) == ["hello 2"]
     assert log_of(second).count("environment fetched") == 1
     assert "environment built" not in log_of(second)
-    site = second.folder / f"{second.name}-cache" / "packages"
+    site = packages_of(second)
     (built,) = [path for path in site.iterdir() if path.name != "building"]
     assert (built / "e2e_words.py").is_file()
     assert list((site / "building").iterdir()) == []
@@ -261,10 +193,9 @@ def test_an_environment_in_use_is_not_given_up_for_another(own_service, tmp_path
     for name in ("e2e_one", "e2e_two", "e2e_three"):
         wheels.wheel(folder, name, "1", {f"{name}.py": f"{name} = {'x' * 400_000!r}"})
     agent = own_service().add_agent(
-        "--cpus", "0-1", "--ram", "4GiB", "--uv", wheels.uv(), "--package-index", "none",
-        "--package-folder", folder, "--package-network", "none", "--package-cache", "1MiB"
+        "--cpus", "0-1", "--ram", "4GiB", "--package-cache", "1MiB", *from_folder(folder)
     )  # fmt: skip
-    site = agent.folder / f"{agent.name}-cache" / "packages"
+    site = packages_of(agent)
 
     def kept():
         return {path.stem for path in site.glob("*/e2e_*.py")}

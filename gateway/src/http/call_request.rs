@@ -25,7 +25,7 @@ pub enum Form {
 /// A call as a user asks for it.
 #[derive(Debug)]
 pub struct CallRequest {
-    /// As agents get it; `call` is empty, and `image` where the user named none.
+    /// As agents get it; `call` is empty, `image` where the user named none, and `packages` may name nothing.
     pub spec: CallSpec,
     /// What the scheduler wants to know.
     pub options: CallOptions,

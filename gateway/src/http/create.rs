@@ -30,7 +30,8 @@ use crate::calls::{CallHandle, Created, NewCall};
 
 /// The largest JSON body.
 pub const MAX_JSON: usize = 8 << 20;
-const MAX_SPEC: usize = 256 << 10;
+/// Room for the hashes of a long lock file.
+const MAX_SPEC: usize = 2 << 20;
 const MAX_KEY: usize = 128;
 /// How much of the inputs is read before the call is made.
 const READ_AHEAD: usize = 1 << 20;
@@ -64,8 +65,10 @@ pub async fn create(
     shares::may_use(&who, &arriving.request.spec.shares)?;
     arriving.request.options.share_limit = who.share_limit().map(<[String]>::to_vec);
     let (data, pin) = front.blobs.claim(&who.owner, std::mem::take(&mut arriving.request.data))?;
+    let mut spec = CallSpec { data, ..arriving.request.spec };
+    nested::complete(&mut spec, parent.as_ref().map(CallHandle::spec));
     let new = NewCall {
-        spec: CallSpec { data, ..arriving.request.spec },
+        spec,
         options: arriving.request.options,
         key,
         owner: who.owner.clone(),

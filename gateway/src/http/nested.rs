@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use http::request::Parts;
-use muster_wire::message::CallError;
+use muster_wire::message::{CallError, CallKind, CallSpec};
 
 use super::Front;
 use super::problem::{Code, Problem};
@@ -69,6 +69,20 @@ pub fn given(
     let host = who.host().or(named).unwrap_or_default();
     let call = front.calls.get(id).filter(|call| call.runs_on(host));
     call.ok_or_else(|| Problem::unknown_call(id))
+}
+
+/// Fills in what a call leaves out that its parent has: what a function can import and how its container is walled in, its children have as well.
+pub fn complete(spec: &mut CallSpec, parent: Option<&CallSpec>) {
+    if let Some(parent) = parent {
+        if spec.image.is_empty() {
+            spec.image = parent.image.clone();
+        }
+        spec.runtime = spec.runtime.take().or_else(|| parent.runtime.clone());
+        if spec.kind != CallKind::Command {
+            spec.packages = spec.packages.take().or_else(|| parent.packages.clone());
+        }
+    }
+    spec.packages.take_if(|packages| packages.requirements.is_empty());
 }
 
 /// Watches a child that was just made: where every worker of the fleet is a parent that waits, and none left memory for the child, it would wait for ever.

@@ -21,7 +21,7 @@ struct Asked {
     exact: bool,
 }
 
-/// The field `packages`; none where there is nothing to install.
+/// The field `packages`; none where it is left out.
 pub fn of(fields: &Fields<'_>) -> Result<Option<Packages>, Problem> {
     let wanted = "an object with `requirements`, an array of strings";
     let Some(asked) = fields.of::<Asked>("packages", wanted, ACTION)? else { return Ok(None) };
@@ -38,8 +38,7 @@ pub fn of(fields: &Fields<'_>) -> Result<Option<Packages>, Problem> {
             ACTION,
         ));
     }
-    Ok((!asked.requirements.is_empty())
-        .then_some(Packages { requirements: asked.requirements, exact: asked.exact }))
+    Ok(Some(Packages { requirements: asked.requirements, exact: asked.exact }))
 }
 
 /// `name[extra] >= 1, < 2 ; marker --hash=sha256:...`: no `name @ address`, and nothing that could begin another option.

@@ -512,6 +512,7 @@ def test_starting_imports_nothing_of_the_client(agent: Agent) -> None:
         "muster._errors",
         "muster._explain",
         "muster._numbers",
+        "muster._places",
     }
     assert {name for name in found if not name.startswith("muster._runner")} <= allowed
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ._errors import UsageError, UsageTypeError, UsageValueError
+from ._places import SOCKET
 
 
 class Endpoint(NamedTuple):
@@ -23,12 +24,17 @@ class Endpoint(NamedTuple):
     token: str | None
 
 
-_SOCKET = "/.muster/socket/call.sock"
+_AGENT = f"http+unix://{SOCKET}"
 
 
 def inside() -> bool:
     """Whether this code runs in a container, for a call."""
-    return "MUSTER_CALL_ID" in os.environ and os.path.exists(_SOCKET)
+    return "MUSTER_CALL_ID" in os.environ and os.path.exists(SOCKET)
+
+
+def is_agent(endpoint: Endpoint) -> bool:
+    """Whether it is this container's own agent, so that what is called is a child of this call."""
+    return endpoint.url == _AGENT
 
 
 def resolve(url: str | None = None, token: str | None = None) -> Endpoint:
@@ -52,7 +58,7 @@ def resolve(url: str | None = None, token: str | None = None) -> Endpoint:
         if token:
             break
     if url is None and inside():
-        return Endpoint(f"http+unix://{_SOCKET}", None)
+        return Endpoint(_AGENT, None)
     if url is None:
         raise UsageError(
             "no gateway is known: set MUSTER_URL and MUSTER_TOKEN (or pass url= and token=), "

@@ -25,6 +25,7 @@ from . import _api, _http
 from ._config import Endpoint, inside, resolve
 from ._errors import ApiError, DataError, TransportError
 from ._http import Buffer
+from ._places import MOUNTS
 from ._refs import notice
 
 T = TypeVar("T")
@@ -32,7 +33,6 @@ T = TypeVar("T")
 _MAGIC = b"MUSTERD1"
 _HEAD = struct.Struct("<8sI")
 _ALIGN = 64
-_MOUNTS = "/.muster/mnt"
 # What is too large is refused with the first request, before much was sent.
 _FIRST_BYTES = 1 << 20
 _REQUEST_BYTES = 64 << 20
@@ -219,7 +219,7 @@ def _fetch(endpoint: Endpoint, ref: Ref[Any]) -> bytearray:
 
 def _mapped(ref: Ref[Any]) -> memoryview:
     """The blob's file, which the agent has mounted, or does now where nobody knew before that it would be wanted."""
-    path = os.path.join(_MOUNTS, f"data-{ref.id}")
+    path = os.path.join(MOUNTS, f"data-{ref.id}")
     with contextlib.suppress(FileNotFoundError):
         return _map(path)
     _api.fetch_data(resolve(), ref.id, _FETCH_SECONDS)

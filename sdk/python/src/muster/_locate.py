@@ -9,6 +9,8 @@ import os
 import sysconfig
 from typing import Dict, List, Optional, Tuple
 
+from ._places import PACKAGES
+
 MAX_FILES = 20_000
 """How many files may travel with one function."""
 MAX_DATA_FILE = 1 << 20
@@ -27,16 +29,16 @@ def _library_folders() -> Tuple[str, ...]:
 
 
 _LIBRARY = _library_folders()
+_INSTALLED = frozenset(("site-packages", "dist-packages"))
 
 
 def is_local(file: str) -> bool:
     """Whether a module's file is the user's own rather than an installed one."""
     if not os.path.isabs(file):
         file = os.path.abspath(file)
-    if file.startswith(_LIBRARY):
+    if file.startswith((*_LIBRARY, PACKAGES + os.sep)):
         return False
-    parts = file.split(os.sep)
-    return "site-packages" not in parts and "dist-packages" not in parts
+    return _INSTALLED.isdisjoint(file.split(os.sep))
 
 
 def find_top(name: str) -> Tuple[Optional[str], List[str]]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Optional, TypedDict
 
 from . import _payload
-from ._config import resolve
+from ._config import is_agent, resolve
 from ._display import Display
 from ._errors import CallError, CallFailed, UsageTypeError
 from ._options import Env, Results, options
@@ -76,14 +76,18 @@ class Plan:
         if not self._nothing_to_do:
             self._endpoint = resolve(url, token)
             auto = packages == AUTO
+            # A child that says nothing has what its parent has, so it can import what is imported here.
+            is_child = is_agent(self._endpoint)
             with noticed(self._used):
                 dumped = _payload.dump_with_packages(
-                    function, unpack, self._inputs.modules if auto else None
+                    function, unpack, self._inputs.modules if auto and not is_child else None
                 )
             self._pickled = dumped.body
             wanted = exactly(dumped.pins) if auto else requested(packages)
-            if wanted:
+            if wanted is not None:
                 self._options.spec["packages"] = wanted
+            elif is_child and not auto:
+                self._options.spec["packages"] = {"requirements": []}
 
     def outputs(self) -> list[Any]:
         """See the call to its end; the outputs in input order."""

@@ -10,12 +10,11 @@ import time
 from types import ModuleType
 from typing import Any, Callable, Dict
 
+from .._places import PACKAGES
 from . import _describe, _pickles
 from ._modules import unpack
 
 _SOURCE_FILE = "<source>"
-_PACKAGES = "/.muster/mnt/packages"
-"""Where the agent mounts what the call needs and the image does not have."""
 
 
 class Call:
@@ -60,7 +59,7 @@ def apply_environment(spec: Dict[str, Any]) -> None:
     os.environ["MUSTER_CALL_ID"] = spec["call"]
     if "TZ" in os.environ:
         time.tzset()
-    if spec.get("packages") and os.path.isdir(_PACKAGES):
+    if spec.get("packages") and os.path.isdir(PACKAGES):
         _add_packages()
     for folder in reversed((spec.get("env") or {}).get("PYTHONPATH", "").split(":")):
         if folder:
@@ -73,14 +72,14 @@ def _add_packages() -> None:
     import site
 
     before = len(sys.path)
-    site.addsitedir(_PACKAGES)
+    site.addsitedir(PACKAGES)
     added = sys.path[before:]
     del sys.path[before:]
     own = (n for n, at in enumerate(sys.path) if at.endswith(("site-packages", "dist-packages")))
     at = next(own, before - 1)
     sys.path[at:at] = added
     path = os.environ.get("PATH", "")
-    os.environ["PATH"] = os.pathsep.join((os.path.join(_PACKAGES, "bin"), path))
+    os.environ["PATH"] = os.pathsep.join((os.path.join(PACKAGES, "bin"), path))
     # Nobody has looked there before, so no cache needs `importlib.invalidate_caches()`, which in newer Pythons imports
     # half the standard library.
 
