@@ -8,10 +8,13 @@ from __future__ import annotations
 import os
 import sys
 import time
+import zlib
 from typing import Any
 
 LINE = 80
 """Bytes of one printed line, its newline included."""
+PAGE = 4096
+"""Bytes of memory that are there or not as one."""
 
 
 def noop(value: Any) -> Any:
@@ -52,6 +55,23 @@ def print_lines(task: tuple[int, int]) -> int:
     return index
 
 
+def read_shared(task: tuple[Any, int]) -> int:
+    """Reads a byte of each page of `task[0]`, what a system's `share` gave; `task[1]` is which."""
+    shared, at = task
+    return zlib.crc32(bytes(memoryview(shared.get())[at::PAGE]))
+
+
+def hold_shared(task: tuple[Any, float]) -> float:
+    """Reads all pages, and keeps them until a time that all processes of the machine share; when they were read."""
+    shared, until = task
+    view = memoryview(shared.get())
+    zlib.crc32(bytes(view[::PAGE]))
+    read_at = time.time()
+    time.sleep(max(0.0, until - read_at))
+    view.release()
+    return read_at
+
+
 def hold(index: int) -> int:
     """Occupies a worker until the system is stopped."""
     time.sleep(3600)
@@ -61,6 +81,19 @@ def hold(index: int) -> int:
 def as_script() -> None:
     """Makes the functions of this module look as if the running script had defined them."""
     script = sys.modules["__main__"]
-    for function in (noop, touch, length, make_bytes, nap, spin, print_lines, hold):
+    defined = (
+        noop,
+        touch,
+        length,
+        make_bytes,
+        nap,
+        spin,
+        print_lines,
+        read_shared,
+        hold_shared,
+        hold,
+    )
+    script.PAGE = PAGE  # type: ignore[attr-defined]
+    for function in defined:
         function.__module__ = "__main__"
         setattr(script, function.__name__, function)

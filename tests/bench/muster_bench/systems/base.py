@@ -65,6 +65,18 @@ class System:
         """Submits the inputs `range(count)` and leaves them queued."""
         raise NotImplementedError(f"{self.name} cannot do this")
 
+    def share(self, data: bytearray) -> Any:
+        """Puts data where every worker reads it without a copy of its own; what it gives goes into inputs, where its
+        `get` gives a buffer."""
+        raise NotImplementedError(f"{self.name} cannot do this")
+
+    def unshare(self, shared: Any) -> None:
+        """Removes what `share` has made."""
+
+    def fetched(self) -> float | None:
+        """Bytes of shared data that hosts have had sent so far, where the system knows."""
+        return None
+
     def settle(self) -> None:
         """Waits until nothing is going on in the background that the next call would compete with."""
 

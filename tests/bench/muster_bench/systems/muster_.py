@@ -7,6 +7,7 @@ program has not.
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 import time
@@ -74,6 +75,18 @@ class Muster(System):
     def map(self, function: Function, inputs: list[Any]) -> list[Any]:
         return self.each(function, inputs)
 
+    def share(self, data: bytearray) -> Any:
+        buffer = pickle.PickleBuffer(data)
+        return muster.put(buffer, url=self._facts["url"], token=self._facts["token"])
+
+    def unshare(self, shared: Any) -> None:
+        shared.delete()
+
+    def fetched(self) -> float | None:
+        lines = self._ask("/metrics").decode().splitlines()
+        sent = [line for line in lines if line.startswith('muster_blob_bytes_total{way="out"}')]
+        return sum(float(line.rpartition(" ")[2]) for line in sent)
+
     def queue(self, function: Function, count: int) -> None:
         self._queued = muster.remote_parallel_map(
             function,
@@ -107,13 +120,17 @@ class Muster(System):
         roles = {"gateway": self._facts["gateway"], "agent": self._facts["agent"]}
         return Parts(roles, [self._service.pid], self._facts["host"])
 
-    def _host(self) -> dict[str, Any]:
+    def _ask(self, path: str) -> bytes:
         request = urllib.request.Request(
-            self._facts["url"] + "/v1/hosts",
+            self._facts["url"] + path,
             headers={"Authorization": f"Bearer {self._facts['token']}"},
         )
         with urllib.request.urlopen(request, timeout=10) as answer:
-            found: Any = json.load(answer)
+            body: bytes = answer.read()
+        return body
+
+    def _host(self) -> dict[str, Any]:
+        found: Any = json.loads(self._ask("/v1/hosts"))
         hosts: list[dict[str, Any]] = found["hosts"] if isinstance(found, dict) else found
         return hosts[0]
 

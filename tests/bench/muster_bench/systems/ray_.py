@@ -11,9 +11,20 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_DEDUP_LOGS"] = "0"
 os.environ["RAY_COLOR_PREFIX"] = "0"
 
+import numpy
 import ray
 
 from .base import WORKERS, Function, System
+
+
+class Put:
+    """Stands for an array in Ray's shared memory."""
+
+    def __init__(self, reference: Any) -> None:
+        self.reference = reference
+
+    def get(self) -> Any:
+        return ray.get(self.reference)
 
 
 class Ray(System):
@@ -46,6 +57,9 @@ class Ray(System):
     def queue(self, function: Function, count: int) -> None:
         task = self._task(function)
         self._queued = [task.remote(index) for index in range(count)]
+
+    def share(self, data: bytearray) -> Put:
+        return Put(ray.put(numpy.frombuffer(data, "u1")))
 
     def _task(self, function: Function) -> Any:
         if function not in self._remote:

@@ -9,6 +9,16 @@ from typing import Any
 
 from .base import WORKERS, Function, System, chunk_size
 
+_inherited: bytearray | None = None
+
+
+class Inherited:
+    """Stands for what workers have from the process that they were forked from."""
+
+    def get(self) -> bytearray:
+        assert _inherited is not None
+        return _inherited
+
 
 class Executor(System):
     """`concurrent.futures.ProcessPoolExecutor`."""
@@ -37,6 +47,22 @@ class Executor(System):
 
     def queue(self, function: Function, count: int) -> None:
         self._queued = [self._executor.submit(function, index) for index in range(count)]
+
+    def share(self, data: bytearray) -> Inherited:
+        """As users do who know: workers that are forked when the data is there."""
+        global _inherited
+        self._executor.shutdown()
+        _inherited = data
+        fork = multiprocessing.get_context("fork")
+        self._executor = ProcessPoolExecutor(WORKERS, mp_context=fork)
+        return Inherited()
+
+    def unshare(self, shared: Any) -> None:
+        global _inherited
+        _inherited = None
+        # Its workers have inherited everything else, too.
+        self._executor.shutdown()
+        self._executor = ProcessPoolExecutor(WORKERS)
 
     def version(self) -> str:
         return f"Python {platform.python_version()}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import calls, dicts, fleet, large, noop, prints, queued, uneven
+from . import calls, dicts, fleet, large, noop, prints, put, queued, uneven
 from .base import Workload
 
 WORKLOADS: dict[str, Workload] = {
@@ -15,6 +15,7 @@ WORKLOADS: dict[str, Workload] = {
         calls.COLD,
         large.IN,
         large.OUT,
+        put.WORKLOAD,
         prints.WORKLOAD,
         uneven.NAPS,
         uneven.CPU,
