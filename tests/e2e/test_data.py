@@ -5,7 +5,8 @@ import pickle
 
 import muster
 import pytest
-from harness import small_map, wheels
+from harness import small_map, until, wheels
+from harness.cutting import Cutting
 from harness.packaged import from_folder
 
 MIB = 1 << 20
@@ -81,6 +82,33 @@ def test_data_that_is_larger_than_a_hosts_cache_fails_the_call_and_says_so(own_s
     ref = muster.put(large(1))
     with pytest.raises(muster.CallFailed, match="cache-limit"):
         small_map(lambda x: len(ref.get()), [1])
+
+
+def test_an_upload_goes_on_where_its_connection_broke(service):
+    data = pickle.PickleBuffer(hashlib.shake_128(b"resumed").digest(32 * MIB))
+    before = service.api.metric('muster_blob_bytes_total{way="in"}')
+    with Cutting(service.url, 9 * MIB, 11 * MIB) as broken:
+        ref = muster.put(data, url=broken.url)
+        assert broken.taken >= 3
+    sent = service.api.metric('muster_blob_bytes_total{way="in"}') - before
+    # What breaks off within the part that is being taken comes again, and no more.
+    assert ref.size <= sent <= ref.size + 2 * 4 * MIB
+    assert small_map(digest, [ref]) == [hashlib.sha256(data).hexdigest()]
+
+
+def test_what_nobody_uses_expires_and_can_be_put_again(own_service):
+    service = own_service("--keep-blobs", "2s")
+    service.add_agent("--cpus", "0-1", "--ram", "2GiB", "--warm", "0")
+    ref = muster.put(large(1))
+    assert small_map(digest, [ref]) == [hashlib.sha256(large(1)).hexdigest()]
+    until("it is gone", lambda: service.api.metric("muster_blobs") == 0, 60)
+    with pytest.raises(muster.DataError, match=r"Put it \(again\)") as caught:
+        ref.get()
+    assert caught.value.code == "unknown_blob"
+    with pytest.raises(muster.DataError, match=r"Put it \(again\)"):
+        small_map(digest, [ref])
+    assert muster.put(large(1)) == ref
+    assert bytes(ref.get()) == bytes(large(1))
 
 
 @pytest.fixture

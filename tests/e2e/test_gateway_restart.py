@@ -2,6 +2,7 @@
 calls nothing is lost that was acknowledged or shown."""
 
 import hashlib
+import os
 import random
 import threading
 import time
@@ -90,6 +91,35 @@ def test_an_input_that_runs_while_the_gateway_is_killed_is_not_run_again(fleet):
     assert call.results(timeout=120) == [(0, 1), (1, 1)]
     lines = sorted(call.logs().splitlines())
     assert lines == ["began 0 attempt 1", "began 1 attempt 1", "ended 0", "ended 1"]
+
+
+def test_a_background_call_keeps_its_tokens_limit_to_shares(own_service, tmp_path):
+    service = own_service()
+    shares = []
+    for name in ("data", "out"):
+        (tmp_path / name).mkdir(mode=0o755)
+        shares += ["--share", f"{name}={tmp_path / name}"]
+    service.add_agent("--cpus", "0-1", "--ram", "2GiB", "--warm", "0", *shares)
+    limited = service.command("token", "create", "--share", "data")
+
+    def parent(_):
+        print("waits", flush=True)
+        while not os.path.exists("/data/go"):
+            time.sleep(0.1)
+
+        def child(name):
+            try:
+                return muster.remote_parallel_map(len, ["x"], func_ram=0.25, shares={name: "/s"})
+            except muster.ShareError as error:
+                return error.code
+
+        return [child("data"), child("out")]
+
+    call = small_map(parent, [0], shares={"data": "/data"}, token=limited, background=True)
+    until("the function waits", lambda: "waits" in call.logs(), 60)
+    service.crash_gateway()
+    (tmp_path / "data" / "go").touch()
+    assert call.results(timeout=120) == [[[1], "share_forbidden"]]
 
 
 def test_a_million_queued_inputs_are_there_again_in_little_memory(fleet):

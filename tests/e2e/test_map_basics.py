@@ -160,13 +160,32 @@ def test_the_function_can_ask_for_its_call_index_and_attempt(service):
 
 def test_the_function_can_ask_what_it_has(service):
     def ask(_):
-        return muster.current()
+        current = muster.current()
+        with open(f"{current.scratch}/kept", "w") as file:
+            file.write("here")
+        with open(f"{current.scratch}/kept") as file:
+            assert file.read() == "here"
+        return current
 
     (current,) = small_map(ask, [1], func_cpu=0.5, func_ram=0.25, timeout=30)
     assert current.host == service.agents[0].name
     assert (current.cores, current.memory) == (0.5, 1 << 28)
     assert current.scratch == "/tmp"
     assert 0 < current.time_left <= 30
+    (without,) = small_map(ask, [1])
+    assert without.time_left is None
+
+
+def test_an_input_that_is_tried_again_knows_its_attempt_and_keeps_its_index(service):
+    def run(x):
+        current = muster.current()
+        if current.attempt == 1:
+            raise LookupError(x)
+        return current.call_id, current.index, current.attempt
+
+    tried = small_map(run, "ab", retries=1)
+    assert len({call for call, _, _ in tried}) == 1
+    assert [again for _, *again in tried] == [[0, 2], [1, 2]]
 
 
 def test_a_name_is_in_the_record_of_the_call(service):

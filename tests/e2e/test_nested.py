@@ -1,12 +1,14 @@
 """Calls that functions make: they just work, print and raise through their parent, end with it, and never deadlock."""
 
 import contextlib
+import json
 import os
 import time
 
 import muster
 import pytest
-from harness import small_map, until
+from harness import held, small_map, until
+from harness.curl import as_json, curl
 
 
 def live(service):
@@ -80,6 +82,47 @@ def test_children_end_when_their_parent_is_cancelled_or_dies(service):
     with contextlib.suppress(muster.Cancelled):
         list(outputs)
     until("the child is cancelled too", lambda: not live(service), 30)
+
+
+def test_children_end_when_the_time_of_their_parent_is_up(service):
+    known = {call["id"] for call in service.api.calls()}
+
+    def parent(_):
+        def child(x):
+            time.sleep(600 * x)
+
+        outputs = muster.remote_parallel_map(child, [0, 1], func_ram=0.25, generator=True)
+        next(outputs)
+        print("the child runs", flush=True)
+        return list(outputs)
+
+    with pytest.raises(muster.InputTimeout):
+        small_map(parent, [1], timeout=10)
+    until("the child is cancelled", lambda: not live(service), 30)
+    (child,) = (
+        call for call in service.api.calls() if call["id"] not in known and call["name"] == "child"
+    )
+    assert (child["state"], child["done"]) == ("cancelled", 1)
+
+
+def test_what_lets_a_function_make_calls_ends_with_its_call(service):
+    """As a container would ask that has got hold of all that its agent has."""
+    (agent,) = service.agents
+    credential = json.loads((agent.identity / "identity.json").read_text())["token"]
+
+    def ask(parent):
+        call = {"command": ["echo", "from a child"], "ram": 0.25}
+        return curl(
+            service, "/v1/calls", "-H", f"Muster-Parent: {parent}", *as_json(call), token=credential
+        )
+
+    with held(lambda _: muster.current().call_id, [0]) as (parent,):
+        assert "from a child" in str(ask(parent).events)
+        assert curl(service, f"/v1/calls/{parent}", token=credential).status == 403
+        assert muster.Call(parent).status().state == "running"
+    until("the parent has ended", lambda: not live(service))
+    refused = ask(parent)
+    assert (refused.status, refused.json["code"]) == (404, "unknown_call")
 
 
 def test_children_end_with_the_input_that_made_them_and_not_with_its_worker(service):

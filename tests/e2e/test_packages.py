@@ -7,7 +7,7 @@ import subprocess
 
 import muster
 import pytest
-from harness import wheels
+from harness import held, wheels
 from harness.packaged import environments, from_folder, packages_of
 from harness.small import small_map
 from harness.wait import until
@@ -185,6 +185,29 @@ def test_what_one_host_has_built_the_next_one_gets(own_service, index):
     (built,) = [path for path in site.iterdir() if path.name != "building"]
     assert (built / "e2e_words.py").is_file()
     assert list((site / "building").iterdir()) == []
+
+
+def test_two_hosts_that_need_the_same_at_once_both_have_it_whole(own_service, index):
+    service = own_service()
+    for cpu in "01":
+        service.add_agent("--cpus", cpu, "--ram", "1GiB", "--warm", "0", *from_folder(index))
+
+    def f(_):
+        from e2e_words import WORD
+
+        return WORD, muster.current().host
+
+    # On one core each, so both hosts work at the same time.
+    with held(f, range(2), packages=["e2e-words==1.5"]) as found:
+        assert sorted(found) == sorted(("hello", agent.name) for agent in service.agents)
+    logs = [agent.log.read_text() for agent in service.agents]
+    counts = [(log.count("environment built"), log.count("environment fetched")) for log in logs]
+    assert [sum(count) for count in counts] == [1, 1], "each has built it, or had it from the other"
+    assert sum(built for built, _ in counts) >= 1
+    for agent in service.agents:
+        (path,) = (path for path in packages_of(agent).iterdir() if path.name != "building")
+        assert (path / "e2e_words.py").is_file()
+        assert {found.name for found in path.glob("*.dist-info")} == {"e2e_words-1.5.dist-info"}
 
 
 def test_an_environment_in_use_is_not_given_up_for_another(own_service, tmp_path):

@@ -53,7 +53,7 @@ pub const HOSTS: &str = "";
 /// Bytes of one object: what an upload or download holds in memory.
 pub const PART: usize = 4 << 20;
 
-/// How often what has expired is looked for.
+/// How often what has expired is looked for, at least; twice while something short-lived is kept.
 const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 /// How long an upload that nobody goes on with is kept.
 const KEEP_PARTIAL: Duration = Duration::from_secs(24 * 3600);
@@ -165,6 +165,7 @@ impl Blobs {
                 now.checked_sub(found.age).unwrap_or(now),
             );
         }
+        let every = EXPIRE_EVERY.min(config.keep / 2).max(Duration::from_millis(100));
         let blobs = Blobs {
             shared: Arc::new(Shared {
                 parts,
@@ -173,7 +174,7 @@ impl Blobs {
                 tasks: tasks.clone(),
             }),
         };
-        tasks.spawn_critical("blobs", blobs.clone().expire());
+        tasks.spawn_critical("blobs", blobs.clone().expire(every));
         Ok(blobs)
     }
 
@@ -292,12 +293,12 @@ impl Blobs {
         });
     }
 
-    async fn expire(self) {
+    async fn expire(self, every: Duration) {
         loop {
             tokio::select! {
                 biased;
                 () = self.shared.tasks.stopping() => return,
-                () = tokio::time::sleep(EXPIRE_EVERY) => {}
+                () = tokio::time::sleep(every) => {}
             }
             let expired = self.lock().expired(Instant::now());
             for key in &expired {
