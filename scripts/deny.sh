@@ -10,16 +10,11 @@
 . "$(dirname "$0")/lib.sh"
 
 cd "$root"
-tools=$root/build/tools
-PATH=$PATH:$tools/bin
 failed=()
 unknown=()
 
 cargo_deny() {
-    if ! have cargo-deny; then
-        say "deny: installing cargo-deny into build/tools (some minutes, once)"
-        cargo install cargo-deny --locked --root "$tools" >&2
-    fi
+    cargo_tool cargo-deny 0.20.2
     # Those who only check need no database, and no network.
     cargo deny --locked check bans licenses sources || failed+=("bans, licences or sources of crates")
     if ! cargo deny --locked fetch db >/dev/null 2>&1; then
@@ -31,18 +26,18 @@ cargo_deny() {
 
 # The lock files are whole, so nothing is resolved, and nothing of what they name is installed.
 pip_audit() {
-    local lock said
-    if [ ! -x "$tools/pip-audit/bin/pip-audit" ]; then
-        say "deny: installing pip-audit into build/tools"
-        "$venv/bin/python" -m venv "$tools/pip-audit"
-        "$tools/pip-audit/bin/pip" install --quiet --disable-pip-version-check pip-audit >&2
-    fi
-    for lock in sdk/python/dev-lock.txt tests/bench/requirements/*.txt tests/torture/schemathesis.txt; do
+    local lock said bad
+    python_tool pip-audit scripts/pip-audit.txt
+    for lock in scripts/pip-audit.txt sdk/python/dev-lock.txt tests/bench/requirements/*.txt tests/torture/schemathesis.txt; do
+        bad=no
         said=$("$tools/pip-audit/bin/pip-audit" --requirement "$lock" --no-deps --disable-pip --progress-spinner off \
-            --format json 2>"$tools/pip-audit.log") || failed+=("advisories about $lock")
-        # Ends well too where the database knows no package at all.
+            --format json 2>"$tools/pip-audit.log") || bad=yes
+        # Whether it ended well says nothing where the database gave no answer about any package.
         if ! grep -q '"vulns"' <<<"$said"; then
             unknown+=("advisories about $lock: the database (pypi.org) cannot be reached from here")
+        elif [ $bad = yes ]; then
+            say "$said"
+            failed+=("advisories about $lock")
         fi
     done
 }

@@ -8,6 +8,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 state_dir=${MUSTER_STATE_DIR:-$HOME/.local/state/muster}
 setup_dir=${MUSTER_SETUP_DIR:-/run/muster-setup}
 venv=$root/.venv
+tools=$root/build/tools
 release_dir=${CARGO_TARGET_DIR:-$root/target}/release
 
 say() { printf '%s\n' "$*" >&2; }
@@ -85,4 +86,24 @@ is_running() {
     pid=$(cat "$1" 2>/dev/null) && [ -n "$pid" ] || return 1
     name=$(process_name "$pid")
     [ -n "$name" ] && [ "${2-$name}" = "$name" ]
+}
+
+# cargo_tool NAME VERSION: this version of a command for cargo, in build/tools.
+cargo_tool() {
+    case $PATH in "$tools/bin:"*) ;; *) PATH=$tools/bin:$PATH ;; esac
+    if ! grep -qs "^\"$1 $2 " "$tools/.crates.toml"; then
+        say "tools: installing $1 $2 into build/tools (some minutes, once)"
+        cargo install "$1" --version "$2" --locked --root "$tools" >&2
+    fi
+}
+
+# python_tool NAME LOCK: an environment for a program in Python, build/tools/NAME, as the lock file has it.
+python_tool() {
+    local folder=$tools/$1
+    if ! cmp -s "$2" "$folder/.muster"; then
+        say "tools: installing $1 into build/tools"
+        "$venv/bin/python" -m venv --clear "$folder"
+        "$folder/bin/pip" install --quiet --disable-pip-version-check --requirement "$2" >&2
+        cp "$2" "$folder/.muster"
+    fi
 }

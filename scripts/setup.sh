@@ -167,18 +167,15 @@ docker_engine() {
 
 # What tests/torture/test_attack.py runs.
 attack_tools() {
-    local missing=() tool=$root/build/tools/schemathesis lock=$root/tests/torture/schemathesis.txt
+    local missing=() pinned=$root/tests/torture/schemathesis.txt
     have slowhttptest || missing+=(slowhttptest)
     have h2load || missing+=(nghttp2-client)
     have wrk || missing+=(wrk)
     [ ${#missing[@]} = 0 ] || install "attack" "${missing[@]}"
-    if ! cmp -s "$lock" "$tool/.muster"; then
-        if [ "${MUSTER_SETUP-}" = check ]; then die "attack: would install schemathesis into build/tools"; fi
-        say "attack: installing schemathesis into build/tools"
-        "$venv/bin/python" -m venv --clear "$tool"
-        "$tool/bin/pip" install --quiet --disable-pip-version-check --requirement "$lock" >&2
-        cp "$lock" "$tool/.muster"
+    if [ "${MUSTER_SETUP-}" = check ] && ! cmp -s "$pinned" "$tools/schemathesis/.muster"; then
+        die "attack: would install schemathesis into build/tools"
     fi
+    python_tool schemathesis "$pinned"
 }
 
 # What tests/torture/test_clocks.py runs daemons with.

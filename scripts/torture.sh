@@ -63,12 +63,8 @@ suite_load() {
 
 # What strangers send, changed at random along the ways it takes through the code. What is found is left in build/fuzz.
 suite_fuzz() {
-    local target tools=$root/build/tools
-    PATH=$PATH:$tools/bin
-    if ! have cargo-fuzz; then
-        say "fuzz: installing cargo-fuzz into build/tools (a minute, once)"
-        cargo install cargo-fuzz --locked --root "$tools" >&2
-    fi
+    local target
+    cargo_tool cargo-fuzz 0.13.2
     for target in $(cargo fuzz list --fuzz-dir tests/fuzz); do
         say "--- $target"
         mkdir -p "build/fuzz/$target"
