@@ -4,7 +4,7 @@
 //! streams of any length, read events in three forms, and make every mistake there is; each must be told what is wrong
 //! and what to do. None of them may hold up a call or fill our memory.
 //!
-//! **Path of a request.** [`server`] (connections, their limits and timers: [`limits`], [`pace`] over [`head`]) → [`router`] → `dispatch`: [`guard`] (size,
+//! **Path of a request.** [`server`] (connections, their limits and timers: [`limits`], [`pace`], [`watched`] over [`head`]) → [`router`] → `dispatch`: [`guard`] (size,
 //! host, origin), the route's line in [`routes`], the token, and only then the body → the route's own file:
 //! - [`create`], [`inputs`], [`feed`]: bodies become calls. [`call_request`] over [`fields`], [`json_inputs`], [`packages`] and [`query`]
 //!   read what users write; they are pure. [`request_body`] reads bodies with limits.
@@ -58,6 +58,7 @@ mod secrets;
 pub mod server;
 mod shares;
 mod tokens;
+mod watched;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

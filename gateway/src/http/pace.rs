@@ -3,31 +3,25 @@
 //! its client for ever.
 //!
 //! ```text
-//!   idle ──first byte──▶ head ──request──▶ busy ──answers dropped──▶ idle
-//!    │ idle time          │ head time       │ HTTP/2: an answer not taken for the stall time
+//!   idle ──first byte──▶ head ──request──▶ busy ──answers taken──▶ idle
+//!    │ idle time          │ head time       │ nothing of what was written, or of an answer on HTTP/2, taken for the stall time
 //!    └────────────────────┴─────────────────┴──▶ overdue: the connection is dropped
 //! ```
 //!
-//! [`Watched`] sees the bytes, [`PacedBody`] the answers, the connection's task asks [`Pace::overdue`]. On HTTP/1.1 an answer
-//! that is not taken is the kernel's to see (`TCP_USER_TIMEOUT`, set where the connection is accepted): a client that takes
-//! little by little keeps its connection. On HTTP/2 a client can keep one stream's window shut while the connection is
-//! alive, so each answer notes since when it waits to be asked for more.
+//! [`Watched`](super::watched::Watched) sees the bytes, [`PacedBody`] the answers, the connection's task asks [`Pace::overdue`]. A client that takes little by
+//! little keeps its connection: each byte that the kernel takes for it starts the stall time anew. On HTTP/2 a client can keep one stream's window shut
+//! while the connection is alive, so each answer notes since when it waits to be asked for more.
 
 use std::collections::HashMap;
-use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http_body::{Body, Frame, SizeHint};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::head::HeadCheck;
-
-/// What the parser gets instead of a head that could be read in two ways: it answers 400 and ends the connection.
-const UNREADABLE: &[u8] = b"\0\r\n\r\n";
 
 /// How long each state may last.
 #[derive(Debug, Clone)]
@@ -53,6 +47,8 @@ struct State {
     answers: usize,
     /// Whether what comes is no longer requests of HTTP/1.1, each after the answer to the one before.
     raw: bool,
+    /// Since when the client takes nothing of what is there for it.
+    blocked: Option<Instant>,
     /// Answers of HTTP/2 that wait to be asked for more, by number.
     waiting: HashMap<u64, Instant>,
     next: u64,
@@ -66,6 +62,7 @@ impl Pace {
             head: None,
             answers: 0,
             raw: false,
+            blocked: None,
             waiting: HashMap::new(),
             next: 0,
         };
@@ -91,8 +88,15 @@ impl Pace {
         self.state().raw = true;
     }
 
+    /// The client has begun to take nothing, or has taken something again.
+    pub(super) fn blocked(&self, blocked: bool) {
+        let (mut state, now) = (self.state(), Instant::now());
+        state.blocked = blocked.then_some(now);
+        state.idle_since = now;
+    }
+
     /// Bytes have come; whether the parser may see them.
-    fn read(&self, bytes: &[u8]) -> bool {
+    pub(super) fn read(&self, bytes: &[u8]) -> bool {
         let mut state = self.state();
         if state.answers > 0 || state.raw || bytes.is_empty() {
             return true;
@@ -103,16 +107,15 @@ impl Pace {
 
     /// Ends when the connection is overdue, with what it is late with.
     pub async fn overdue(&self, config: &PaceConfig) -> &'static str {
+        // What begins meanwhile may end earlier than what is known now.
+        let look = config.head.min(config.idle).min(config.stall) / 2;
         loop {
             let now = Instant::now();
             let (deadline, what) = self.deadline(config);
             match deadline {
                 Some(deadline) if deadline <= now => return what,
-                // What begins meanwhile may end earlier than what is known now.
-                Some(deadline) => {
-                    tokio::time::sleep_until(deadline.min(now + config.head / 2)).await
-                }
-                None => tokio::time::sleep(config.head / 2).await,
+                Some(deadline) => tokio::time::sleep_until(deadline.min(now + look)).await,
+                None => tokio::time::sleep(look).await,
             }
         }
     }
@@ -122,10 +125,11 @@ impl Pace {
         if let Some((since, _)) = &state.head {
             return (Some(*since + config.head), "the head of a request");
         }
-        if state.answers == 0 {
-            return (Some(state.idle_since + config.idle), "a request");
+        match state.waiting.values().chain(&state.blocked).min() {
+            Some(since) => (Some(*since + config.stall), "taking an answer"),
+            None if state.answers == 0 => (Some(state.idle_since + config.idle), "a request"),
+            None => (None, "nothing"),
         }
-        (state.waiting.values().min().map(|since| *since + config.stall), "taking an answer")
     }
 }
 
@@ -195,72 +199,6 @@ impl<B: Body + Unpin> Body for PacedBody<B> {
     }
 }
 
-/// A connection whose bytes are looked at.
-#[derive(Debug)]
-pub struct Watched<S> {
-    stream: S,
-    pace: Pace,
-    refused: bool,
-}
-
-impl<S> Watched<S> {
-    /// Looks at this connection.
-    pub fn new(stream: S, pace: Pace) -> Watched<S> {
-        Watched { stream, pace, refused: false }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.refused {
-            return Poll::Ready(Ok(()));
-        }
-        let before = buffer.filled().len();
-        std::task::ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        if !self.pace.read(&buffer.filled()[before..]) {
-            self.refused = true;
-            buffer.set_filled(before);
-            let room = buffer.remaining().min(UNREADABLE.len());
-            buffer.put_slice(&UNREADABLE[..room]);
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -301,6 +239,32 @@ mod tests {
         assert_eq!(overdue(&pace).await, (60, "taking an answer"));
         assert!(body.frame().await.is_none());
         tokio::time::timeout(Duration::from_secs(1000), overdue(&pace)).await.expect_err("taken");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_little_by_little_has_all_the_time_and_who_takes_nothing_has_not() {
+        let pace = Pace::new();
+        let answering = pace.request(false);
+        let little = async {
+            for _ in 0..20 {
+                pace.blocked(true);
+                tokio::time::sleep(Duration::from_secs(59)).await;
+                pace.blocked(false);
+            }
+        };
+        tokio::select! {
+            found = overdue(&pace) => panic!("{found:?}"),
+            () = little => {}
+        }
+        pace.blocked(true);
+        // The last of an answer is on its way when the answer itself is over.
+        drop(answering);
+        tokio::time::sleep(Duration::from_secs(50)).await;
+        pace.blocked(false);
+        pace.blocked(true);
+        assert_eq!(overdue(&pace).await, (60, "taking an answer"));
+        pace.blocked(false);
+        assert_eq!(overdue(&pace).await, (60, "a request"));
     }
 
     #[tokio::test(start_paused = true)]

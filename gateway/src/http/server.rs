@@ -16,7 +16,7 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite};
+use tokio::io::AsyncBufReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -24,8 +24,9 @@ use tokio_rustls::server::TlsStream;
 
 use super::guard::MAX_HEADERS;
 use super::limits::{self, Counts};
-use super::pace::{Pace, PaceConfig, PacedBody, Watched};
+use super::pace::{Pace, PaceConfig, PacedBody};
 use super::problem::{Code, Problem};
+use super::watched::{Below, Watched};
 use crate::tasks::Tasks;
 use crate::tls::{HostKey, Tls};
 
@@ -102,13 +103,14 @@ pub async fn serve(listener: TcpListener, router: Router, tasks: Tasks, config: 
             tracing::debug!(error = crate::chain(&error), "a connection went away at once");
             continue;
         }
-        // The kernel sees best whether a client takes what it is sent, however slowly; and it would hold megabytes for one that is slow.
+        // The kernel sees best that a client is gone to which little is written; and it would hold megabytes for one that is slow. What it
+        // holds for a client that takes 1 KiB a second is taken within this time.
         let socket = socket2::SockRef::from(&stream);
         if let Err(error) = socket
-            .set_tcp_user_timeout(Some(config.stall_timeout))
+            .set_tcp_user_timeout(Some(2 * config.stall_timeout))
             .and_then(|()| socket.set_tcp_notsent_lowat(WAITING as u32))
         {
-            tracing::debug!(error = crate::chain(&error), "stalled answers are not seen");
+            tracing::debug!(error = crate::chain(&error), "clients that are gone are seen late");
         }
         let peer = Peer { address, host: None };
         let crowded = limits::counted(address.ip()).map(|address| addresses.take(&address));
@@ -197,13 +199,7 @@ async fn open(stream: TcpStream, tls: Option<&Tls>) -> Option<Opened> {
 }
 
 /// Speaks HTTP on a connection until its end.
-async fn talk(
-    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    peer: Peer,
-    router: Router,
-    tasks: Tasks,
-    config: ServerConfig,
-) {
+async fn talk(stream: impl Below, peer: Peer, router: Router, tasks: Tasks, config: ServerConfig) {
     let pace = Pace::new();
     let limits = PaceConfig {
         head: config.header_timeout,
