@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::appetite::Appetite;
 use super::family::Family;
 use super::kept::{Kept, digest};
 use super::log::{Log, LogEnd, Read, dropped_event, last_seq};
@@ -23,8 +24,6 @@ use crate::store::durable::Digest;
 const COMMANDS: usize = 16;
 /// Progress is sent at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
-/// How many bytes of stored events a reader takes at once.
-const STORED_BYTES: usize = 256 << 10;
 /// A reader hears something at least this often.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
@@ -217,6 +216,7 @@ impl CallHandle {
             reader,
             seq: after,
             frames: VecDeque::new(),
+            appetite: Appetite::default(),
             last_sent: Instant::now(),
             progress_due: false,
         }
@@ -246,6 +246,7 @@ pub struct EventReader {
     reader: u64,
     seq: u64,
     frames: VecDeque<Frame<Pieces>>,
+    appetite: Appetite,
     last_sent: Instant,
     progress_due: bool,
 }
@@ -301,9 +302,9 @@ impl EventReader {
         Some(Entry::Logged(frame))
     }
 
-    async fn read_spilled(&self, blob: crate::store::Blob) -> Option<Vec<Frame<Pieces>>> {
-        let seq = self.seq;
-        let read = blob.read(move |bytes| Log::decode_next(bytes, seq)).await;
+    async fn read_spilled(&mut self, blob: crate::store::Blob) -> Option<Vec<Frame<Pieces>>> {
+        let (seq, most) = (self.seq, self.appetite.next(Instant::now()));
+        let read = blob.read(move |bytes| Log::decode_next(vec![bytes], seq, most)).await;
         read.inspect_err(|error| {
             let error = crate::chain(error);
             tracing::error!(call = self.call.id(), error, "events could not be read back");
@@ -311,13 +312,11 @@ impl EventReader {
         .ok()
     }
 
-    async fn read_stored(&self) -> Option<Vec<Frame<Pieces>>> {
+    async fn read_stored(&mut self) -> Option<Vec<Frame<Pieces>>> {
         let kept = self.call.shared.kept.as_ref()?;
-        let found = kept.journal.store().events(self.call.id(), self.seq, STORED_BYTES).await;
-        let frames = found.and_then(|batches| {
-            let decoded = batches.into_iter().map(|bytes| Log::decode(bytes, self.seq));
-            Ok(decoded.collect::<Result<Vec<_>, _>>()?.concat())
-        });
+        let most = self.appetite.next(Instant::now());
+        let found = kept.journal.store().events(self.call.id(), self.seq, most).await;
+        let frames = found.and_then(|batches| Log::decode_next(batches, self.seq, most));
         match frames {
             Ok(frames) if !frames.is_empty() => Some(frames),
             Ok(_) => None,

@@ -32,7 +32,7 @@ const SEGMENT_BYTES: usize = 256 << 10;
 const PACE: usize = 64 << 20;
 const PAUSE: Duration = Duration::from_millis(100);
 /// How many bytes of events a reader takes at once: what it holds of the log's memory while its client is slow.
-const READ_BYTES: usize = 64 << 10;
+pub(super) const READ_BYTES: usize = 64 << 10;
 
 /// What a log may hold.
 #[derive(Debug, Clone, Copy)]
@@ -260,7 +260,7 @@ impl Log {
                     }
                     return Read::Forgotten { seq: first.seq - 1, bytes: state.forgotten };
                 }
-                Read::Frames(after(frames, seq, state.visible))
+                Read::Frames(after(frames, seq, state.visible, READ_BYTES))
             }
         }
     }
@@ -280,10 +280,16 @@ impl Log {
         Ok(frames.split_off(at))
     }
 
-    /// The next frames of a spilled segment after `seq`, as many as a reader takes at once; they hold no more memory than they are long.
-    pub fn decode_next(segment: Bytes, seq: u64) -> Result<Vec<Frame<Pieces>>, StoreError> {
-        let all = segment.len();
-        let mut frames = after(&Log::decode(segment, seq)?, seq, u64::MAX);
+    /// The next frames after `seq` of what was spilled or stored, about `most` bytes; they hold no more memory than they are long.
+    pub fn decode_next(
+        stored: Vec<Bytes>,
+        seq: u64,
+        most: usize,
+    ) -> Result<Vec<Frame<Pieces>>, StoreError> {
+        let all: usize = stored.iter().map(Bytes::len).sum();
+        let decoded = stored.into_iter().map(|bytes| Log::decode(bytes, seq));
+        let decoded = decoded.collect::<Result<Vec<_>, _>>()?.concat();
+        let mut frames = after(&decoded, seq, u64::MAX, most);
         let taken: usize = frames.iter().map(Frame::wire_len).sum();
         if taken < all / 2 {
             for frame in &mut frames {
@@ -404,13 +410,13 @@ pub fn last_seq(frame: &Frame<Pieces>) -> u64 {
     }
 }
 
-fn after(frames: &[Frame<Pieces>], seq: u64, visible: u64) -> Vec<Frame<Pieces>> {
+fn after(frames: &[Frame<Pieces>], seq: u64, visible: u64, most: usize) -> Vec<Frame<Pieces>> {
     let at = frames.partition_point(|frame| last_seq(frame) <= seq);
     let mut bytes = 0;
     frames[at..]
         .iter()
         .take_while(|frame| {
-            let fits = bytes < READ_BYTES && frame.seq <= visible;
+            let fits = bytes < most && frame.seq <= visible;
             bytes += frame.wire_len();
             fits
         })

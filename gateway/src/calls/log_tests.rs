@@ -1,3 +1,4 @@
+use bytes::BytesMut;
 use muster_wire::batch::{OutputsBuilder, Status};
 use muster_wire::print::{Print, Stream};
 
@@ -38,6 +39,26 @@ async fn read_all(log: &Log, mut seq: u64) -> Vec<u64> {
             seq = last_seq(&frame);
         }
     }
+}
+
+#[test]
+fn what_is_read_back_of_a_large_batch_holds_no_more_memory_than_it_is_long() {
+    let mut batch = BytesMut::new();
+    for seq in 1..=100 {
+        Frame { seq, ..print(10_000) }.encode(&mut batch);
+    }
+    let batch = batch.freeze();
+    let mut seq = 0;
+    while seq < 100 {
+        let taken = Log::decode_next(vec![batch.clone()], seq, READ_BYTES).expect("own bytes");
+        let bytes: usize = taken.iter().map(Frame::wire_len).sum();
+        assert!(bytes < READ_BYTES + 11_000 && batch.is_unique());
+        assert_eq!(taken[0].seq, seq + 1);
+        seq = last_seq(taken.last().expect("more"));
+    }
+    // Who takes most of it holds it as it is.
+    let all = Log::decode_next(vec![batch.clone()], 0, usize::MAX).expect("own bytes");
+    assert!(all.len() == 100 && !batch.is_unique());
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@
 //! **Parts.**
 //! - [`machine`]: which input is where: received, leased to a host at an attempt, done, to be tried again. Pure.
 //! - [`queue`]: the bytes of the inputs, by chunk, in memory or spilled, until each is done.
-//! - [`log`]: the events of the call, numbered by `seq`, in memory or spilled, for readers.
+//! - [`log`]: the events of the call, numbered by `seq`, in memory or spilled, for readers. `appetite`: how much of what is read back a reader takes at once.
 //! - `owner`: the one task that owns the machine and the queue of a call and writes its log. Everything else holds a [`CallHandle`].
 //! - `hosts`: what one host was promised and sent, and what it said that was taken. `away`: how long a host is waited for whose connection broke.
 //! - `registry`: [`Calls`], all calls by id; admission; forgetting what has been kept long enough.
@@ -25,6 +25,7 @@
 //!
 //! **Not here.** HTTP, containers, and where workers go (`fleet`). Foreground calls do not survive a restart of the gateway: their clients hold the inputs, and submit again what has no output.
 
+mod appetite;
 mod away;
 mod cancel;
 mod family;
