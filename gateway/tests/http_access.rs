@@ -14,6 +14,9 @@ use serde_json::{Value, json};
 const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 const CLIENT: &[Scope] = &[Scope::Submit, Scope::Read, Scope::Cancel];
 
+/// The name of a blob that nobody has.
+const ABSENT: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
 /// Every path with every method, and the route that takes it, if one does.
 fn requests() -> impl Iterator<Item = (&'static str, &'static str, Option<Access>)> {
     let mut paths: Vec<_> = ROUTES.iter().map(|route| route.path).collect();
@@ -30,7 +33,7 @@ fn requests() -> impl Iterator<Item = (&'static str, &'static str, Option<Access
 /// A path with something in the place of each parameter.
 fn target(path: &str) -> String {
     let path = path.replace("{id}", "none").replace("{host}", "none").replace("{name}", "NONE");
-    path.replace("{sha256}", &"0".repeat(64)).replace("{key}", &"0".repeat(32))
+    path.replace("{sha256}", ABSENT).replace("{key}", &"0".repeat(32))
 }
 
 /// What the answer says, if it has a body.
@@ -151,29 +154,45 @@ async fn streams_and_uploads_that_go_on_end_with_their_token() {
 }
 
 #[tokio::test]
-async fn no_route_tells_a_call_of_somebody_else_from_one_that_is_not_there() {
+async fn no_route_tells_what_is_somebody_elses_from_what_is_not_there() {
     // Inputs that do nothing run for ever.
     let (gateway, _agent) = Gateway::with_host(|_: &Input| Vec::new()).await;
     let ann = gateway.client_with(Some(&gateway.token("ann", CLIENT)));
     let bob = gateway.client_with(Some(&gateway.token("bob", CLIENT)));
     let call = json!({"command": ["true"], "background": true, "more_inputs": true});
     let call = ann.post("/v1/calls").json(&call).send().await.call();
-    let absent = "c-000000000000";
+    let blob = token::hash(b"abc");
+    let put = ann.ask("PUT", format!("/v1/blobs/{blob}")).body("abc").send().await;
+    assert_eq!(put.status, 201);
+    let put = ann.ask("PUT", "/v1/secrets/PW").json(&json!({"value": "x"})).send().await;
+    assert_eq!(put.status, 201);
+    let owned = [("{id}", call.as_str(), "c-000000000000"), ("{name}", "PW", "QW")];
+    let owned = owned.into_iter().chain([("{sha256}", blob.as_str(), ABSENT)]);
+    let owned: Vec<_> = owned.collect();
     for (path, method, access) in requests() {
-        if !path.starts_with("/v1/calls/{id}") || access.is_none() {
+        let found = owned.iter().find(|(parameter, ..)| path.contains(parameter));
+        // Tokens, by their ids, are for admins alone.
+        let Some((parameter, theirs, absent)) = found.filter(|_| !path.starts_with("/v1/tokens"))
+        else {
+            continue;
+        };
+        if access.is_none() {
             continue;
         }
         let ask = async |client: &Client, id: &str| {
-            let target = path.replace("{id}", id);
+            let target = path.replace(parameter, id);
             let asking = client.ask(method, target).header("content-type", "application/x-ndjson");
             let mut answer = asking.send().await;
             let names: Vec<String> = answer.headers.keys().map(ToString::to_string).collect();
             (answer.status.as_u16(), names, answer.text().await.replace(id, "ID"))
         };
-        let theirs = ask(&bob, &call).await;
-        assert_eq!(theirs.0, 404, "{method} {path}");
-        assert_eq!(theirs, ask(&bob, absent).await, "{method} {path}");
+        let told = ask(&bob, theirs).await;
+        let refused = if method == "PUT" { 400..=422 } else { 404..=404 };
+        assert!(refused.contains(&told.0), "{method} {path}: {told:?}");
+        assert_eq!(told, ask(&bob, absent).await, "{method} {path}");
     }
+    assert_eq!(ann.get(format!("/v1/blobs/{blob}")).send().await.status, 200);
+    assert_eq!(ann.delete("/v1/secrets/PW").send().await.status, 204);
     let listed = |client: Client| async move {
         client.get("/v1/calls").send().await.json().await["calls"].as_array().expect("a list").len()
     };
@@ -193,6 +212,45 @@ async fn no_route_tells_a_call_of_somebody_else_from_one_that_is_not_there() {
     };
     let bob = gateway.client_with(Some(&gateway.token("bob", CLIENT)));
     assert_ne!(keyed(ann).await, keyed(bob).await);
+}
+
+#[tokio::test]
+async fn a_rogue_host_gets_nothing_of_calls_that_were_not_given_to_it() {
+    // Inputs that do nothing run for ever.
+    let (gateway, _agent) = Gateway::with_host(|_: &Input| Vec::new()).await;
+    let ann = gateway.client_with(Some(&gateway.token("ann", CLIENT)));
+    let call = json!({"command": ["true"], "inputs": [""], "background": true});
+    let call = ann.post("/v1/calls").json(&call).send().await.call();
+    let given = gateway.calls.get(&call).expect("is there");
+    until("its host has it", || given.runs_on("one")).await;
+    let blob = token::hash(b"abc");
+    ann.ask("PUT", format!("/v1/blobs/{blob}")).body("abc").send().await;
+    let _rogue = gateway.connect("rogue", echo).await;
+    let rogue = gateway.client_with(Some(&gateway.host("rogue")));
+    for (path, method, access) in requests() {
+        let Some(access) = access.filter(|access| *access != Access::Open) else { continue };
+        let target = path.replace("{id}", &call).replace("{sha256}", &blob);
+        let target = self::target(&target);
+        let ask = async |name, other: &str| {
+            // Under the name of the host that has it, too.
+            let asking = rogue.ask(method, target.clone()).header("muster-host", "one");
+            let mut answer = asking.header(name, other).send().await;
+            (answer.status.as_u16(), code(&mut answer, method).await)
+        };
+        let as_function = ask("muster-parent", &call).await;
+        assert!([403, 404].contains(&as_function.0), "{method} {target}: {as_function:?}");
+        // On its own behalf it may be a host, and read data for calls that it has.
+        let refused: &[u16] = match access {
+            Access::Token => continue,
+            Access::Scope(Scope::Host) => &[400, 403, 415, 426],
+            Access::ScopeOrHost(Scope::Host) => &[400, 404, 415],
+            Access::ScopeOrHost(_) => &[404],
+            _ => &[403],
+        };
+        let found = ask("muster-call", &call).await;
+        assert!(refused.contains(&found.0), "{method} {target}: {found:?}");
+    }
+    assert!(given.record().ended.is_none());
 }
 
 #[tokio::test]

@@ -297,6 +297,26 @@ async fn garbage_in_pending_harms_nobody() {
 }
 
 #[tokio::test]
+async fn a_runner_that_never_reads_costs_the_agent_what_it_was_given_and_no_time() {
+    let (mut runner, mut other) = runner();
+    let large = vec![b'x'; 4 << 20];
+    runner.give(&[], &Inputs::from_items(0, 1, &[&large, &large]));
+    other.runs(2, 0);
+    // It is heard all the same, and its deadlines hold.
+    other.out.write_all(b"hello").expect("room");
+    assert_eq!(&news(&mut runner).await.prints[0].bytes[..], b"hello");
+    match runner.step(Instant::now() + Duration::from_millis(50)).await {
+        Ok(Step::Time) => {}
+        other => panic!("expected nothing, got {other:?}"),
+    }
+    other.exit(&Exit { signal: Some(9), ..Exit::default() });
+    match step(&mut runner).await {
+        Ok(Step::Ended { running, .. }) => assert_eq!(running, Some(0)),
+        other => panic!("expected an end, got {other:?}"),
+    }
+}
+
+#[tokio::test]
 async fn a_runner_that_closes_its_channel_has_ended() {
     let (mut runner, mut other) = runner();
     runner.give(&[], &batch(0, 1));

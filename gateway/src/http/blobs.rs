@@ -101,7 +101,7 @@ fn owner(front: &Front, who: &Identity, headers: &HeaderMap) -> Result<String, P
         return Ok(who.owner.clone());
     }
     let Some(call) = headers.get(MUSTER_CALL) else { return Ok(HOSTS.to_owned()) };
-    let call = nested::given(front, who, headers, call.to_str().unwrap_or_default())?;
+    let call = nested::given(front, who, call.to_str().unwrap_or_default())?;
     Ok(call.owner().to_owned())
 }
 

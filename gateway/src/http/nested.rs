@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
 use http::request::Parts;
 use muster_wire::message::{CallError, CallKind, CallSpec};
 
@@ -16,7 +15,6 @@ use crate::calls::{CallHandle, CallState};
 use crate::fleet::HostRecord;
 
 const MUSTER_PARENT: &str = "muster-parent";
-const MUSTER_HOST: &str = "muster-host";
 /// How often a child that waits is looked at, and how often in a row it must be found stuck.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOKS: u32 = 3;
@@ -33,19 +31,13 @@ pub fn resolve(
         return Ok((who, None));
     };
     let parent = parent.to_str().unwrap_or_default();
-    let call = given(front, &who, &parts.headers, parent)?;
-    match route.action {
-        Action::CreateCall | Action::PutBlob | Action::ReadBlob => {}
+    let is_of_child = match route.action {
+        Action::CreateCall | Action::PutBlob | Action::ReadBlob => false,
         Action::ReadCall
         | Action::CancelCall
         | Action::ReadFunction
         | Action::AppendInputs
-        | Action::ReadEvents => {
-            let child = front.calls.get(id);
-            if child.is_none_or(|child| child.parent() != Some(parent)) {
-                return Err(Problem::unknown_call(id));
-            }
-        }
+        | Action::ReadEvents => true,
         _ => {
             return Err(Problem::new(
                 Code::Forbidden,
@@ -53,21 +45,22 @@ pub fn resolve(
                 "Ask from outside, with a token of your own.",
             ));
         }
+    };
+    let call = given(front, &who, parent)?;
+    if is_of_child {
+        let child = front.calls.get(id);
+        if child.is_none_or(|child| child.parent() != Some(parent)) {
+            return Err(Problem::unknown_call(id));
+        }
     }
     let limit = call.options().share_limit.clone();
     Ok((Identity::of_owner(call.owner(), limit), Some(call)))
 }
 
 /// The call, if it runs on the host that asks.
-pub fn given(
-    front: &Front,
-    who: &Identity,
-    headers: &HeaderMap,
-    id: &str,
-) -> Result<CallHandle, Problem> {
-    let named = headers.get(MUSTER_HOST).and_then(|name| name.to_str().ok());
-    let host = who.host().or(named).unwrap_or_default();
-    let call = front.calls.get(id).filter(|call| call.runs_on(host));
+pub fn given(front: &Front, who: &Identity, id: &str) -> Result<CallHandle, Problem> {
+    let call = front.calls.get(id);
+    let call = call.filter(|call| who.host().is_some_and(|host| call.runs_on(host)));
     call.ok_or_else(|| Problem::unknown_call(id))
 }
 
