@@ -1,21 +1,16 @@
-"""Many connections from one process, and the latency of small requests beside them."""
+"""Many connections from one process, and what takes how long beside them."""
 
-import contextlib
 import http.client
-import resource
-import selectors
+import itertools
+import json
 import socket
 import threading
 import time
 from urllib.parse import urlsplit
 
 SOURCES = [f"127.0.0.{last}" for last in range(2, 12)]
-
-
-def allow_many_files():
-    """As many open files as this process may have; what it starts inherits them."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+# Slow readers take their turns all through a second, as clients do that know nothing of each other.
+TURNS = 100
 
 
 class Crowd:
@@ -66,20 +61,24 @@ class Crowd:
         self._reader.start()
 
     def _read_slowly(self, size):
-        with selectors.DefaultSelector() as ready:
-            for sock in self.sockets:
-                sock.setblocking(False)
-                ready.register(sock, selectors.EVENT_READ)
-            while not self._stopped.wait(1):
-                for key, _ in ready.select(0):
-                    if not self._takes(key.fileobj, size):
-                        ready.unregister(key.fileobj)
-                        self.ended += 1
+        for sock in self.sockets:
+            sock.setblocking(False)
+        due = time.monotonic()
+        for turn in itertools.cycle([self.sockets[at::TURNS] for at in range(TURNS)]):
+            due += 1 / TURNS
+            if self._stopped.wait(max(0.0, due - time.monotonic())):
+                return
+            ended = [sock for sock in turn if not self._takes(sock, size)]
+            self.ended += len(ended)
+            for sock in ended:
+                turn.remove(sock)
 
     @staticmethod
     def _takes(sock, size):
         try:
             return bool(sock.recv(size))
+        except BlockingIOError:
+            return True
         except ConnectionError:
             return False
 
@@ -99,7 +98,7 @@ class Crowd:
 
 
 class Latencies:
-    """How long small requests took, in seconds."""
+    """How long what was asked for took, in seconds."""
 
     def __init__(self, taken):
         self._taken = sorted(taken)
@@ -108,33 +107,104 @@ class Latencies:
         """The latency that so many of a hundred do not exceed."""
         return self._taken[min(len(self._taken) - 1, int(len(self._taken) * share / 100))]
 
-    @property
-    def worst(self):
-        return self._taken[-1]
+    def within_twice(self, alone, noise):
+        """Whether half of them, and all but one of a hundred, took at most twice as long as `alone`, and
+        what a busy machine adds by itself: `noise`, in seconds, for the one and the other."""
+        shares = zip((50, 99), noise)
+        return all(self.at(share) <= 2 * alone.at(share) + more for share, more in shares)
 
     def __str__(self):
         milliseconds = [f"{self.at(share) * 1000:.2f}" for share in (50, 99, 100)]
         return f"p50 {milliseconds[0]} ms, p99 {milliseconds[1]} ms, worst {milliseconds[2]} ms"
 
 
-def latencies(api, path, seconds, rate=500):
-    """Asks for `path` at a rate, on one connection, and says how long answers took from the moment
-    each was due."""
-    address = urlsplit(api.url)
-    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=20)
-    headers = {"Authorization": f"Bearer {api.token}"}
+def at_rate(ask, seconds, rate):
+    """Asks so many times a second, one after another, and says how long it took from the moment each
+    was due."""
     taken = []
     began = time.monotonic()
-    with contextlib.closing(connection):
-        for number in range(int(seconds * rate)):
-            due = began + number / rate
-            time.sleep(max(0.0, due - time.monotonic()))
-            connection.request("GET", path, headers=headers)
-            answer = connection.getresponse()
-            answer.read()
-            assert answer.status == 200, answer.status
-            taken.append(time.monotonic() - due)
+    for number in range(int(seconds * rate)):
+        due = began + number / rate
+        time.sleep(max(0.0, due - time.monotonic()))
+        ask()
+        taken.append(time.monotonic() - due)
     return Latencies(taken)
+
+
+def one_by_one(ask, seconds):
+    """Asks again as soon as the one before is done, and says how long each took."""
+    taken = []
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        began = time.monotonic()
+        ask()
+        taken.append(time.monotonic() - began)
+    return Latencies(taken)
+
+
+class Line:
+    """One connection to a gateway, for one request after another; a context manager."""
+
+    def __init__(self, api):
+        address = urlsplit(api.url)
+        self._connection = http.client.HTTPConnection(address.hostname, address.port, timeout=20)
+        self._bearer = {"Authorization": f"Bearer {api.token}"}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._connection.close()
+
+    def ask(self, method, path, body=None, media_type="application/json"):
+        """An answer whose body is still to be read; its status is 200."""
+        headers = {**self._bearer, "Content-Type": media_type} if body else self._bearer
+        self._connection.request(method, path, body, headers)
+        answer = self._connection.getresponse()
+        assert answer.status == 200, (answer.status, answer.read())
+        return answer
+
+
+def latencies(api, path, seconds, rate=500):
+    """How long `path` takes, asked for at this rate on one connection."""
+    with Line(api) as line:
+        return at_rate(lambda: line.ask("GET", path).read(), seconds, rate)
+
+
+def calls(api, seconds):
+    """How long calls take from their request to their last event, each in a container of its own, one
+    after another."""
+    body = json.dumps({"command": ["true"], "inputs": [""], "ram": 0.25})
+    with Line(api) as line:
+
+        def call():
+            *_, last = map(json.loads, line.ask("POST", "/v1/calls", body))
+            assert last["state"] == "succeeded", last
+
+        return one_by_one(call, seconds)
+
+
+def inputs(api, seconds, rate):
+    """How long an input takes from its request to its output, in a call that runs already."""
+    function = {"source": "def same(x):\n    return x\n", "entry": "same"}
+    body = json.dumps({**function, "more_inputs": True, "ram": 0.25, "max_parallelism": 1})
+    numbers = itertools.count()
+    with Line(api) as listening, Line(api) as line:
+        events = listening.ask("POST", "/v1/calls", body)
+        call = events.headers["Muster-Call"]
+
+        def give():
+            number = next(numbers)
+            path = f"/v1/calls/{call}/inputs"
+            line.ask("POST", path, f"{number}\n", "application/x-ndjson").read()
+            outputs = (event for event in map(json.loads, events) if event["type"] == "output")
+            assert next(outputs)["value"] == number
+
+        give()
+        try:
+            return at_rate(give, seconds, rate)
+        finally:
+            api.cancel(call)
 
 
 class Watch:

@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from crowd import Watch, allow_many_files
+from crowd import Watch
+from harness.open_files import allow_many_files
 
 pytestmark = pytest.mark.long
 
