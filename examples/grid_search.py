@@ -9,7 +9,7 @@ import itertools
 from typing import Any
 
 import muster
-from beside_serial import compare, options, timed
+from beside_serial import compare, get_ready, options, timed
 from muster import remote_parallel_map
 from sklearn.datasets import load_digits
 from sklearn.model_selection import cross_val_score
@@ -34,6 +34,8 @@ def main() -> None:
     costs = (1, 10) if small else (0.1, 0.3, 1, 3, 10, 30)
     gammas = (1e-3, 1e-2) if small else (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
     grid = list(itertools.product(costs, gammas))
+
+    get_ready(lambda point: score(images[:100], digits[:100], *point), grid[0], func_ram=1)
 
     def remote() -> list[float]:
         data = muster.put((images, digits))

@@ -86,7 +86,8 @@ def main() -> None:
 
     size = sum(page.size for page in pages)
     print(f"{len(pages)} pages of {size:,} bytes, at most {most_at_once(pages)} at a time")
-    assert len(alone) == len(pages)
+    assert {page[:2] for page in pages} == {page[:2] for page in alone}
+    assert most_at_once(pages) <= AT_ONCE
     compare(seconds, serial_seconds)
 
 

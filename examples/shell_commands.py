@@ -37,7 +37,7 @@ def main() -> None:
     print(f"{'command':<36}{'exit':>5}{'bytes':>12}{'seconds':>9}")
     for command, result in zip(commands, results):
         print(f"{command:<36}{result.exit_code:>5}{result.output:>12}{result.seconds:>9.2f}")
-    assert len(alone) == len(results)
+    assert [result.exit_code for result in alone] == [result.exit_code for result in results]
     compare(seconds, serial_seconds)
 
 
