@@ -45,8 +45,8 @@ pub struct Call {
 /// What the owner wants of a driver.
 #[derive(Debug)]
 pub enum Order {
-    /// Run these.
-    Run(Inputs),
+    /// Run these; boxed, because a channel has room for many orders.
+    Run(Box<Inputs>),
     /// End; nothing is being run.
     Stop,
 }
@@ -132,7 +132,7 @@ impl<W: Workers> Driver<W> {
         // A worker may die idle just when it is given a batch: nobody has seen that batch.
         self.orders.close();
         if let (Report::Died(died), Ok(Order::Run(batch))) = (&mut last, self.orders.try_recv()) {
-            died.rest = Some(batch);
+            died.rest = Some(*batch);
         }
         self.report(last).await;
     }
@@ -157,7 +157,7 @@ impl<W: Workers> Driver<W> {
                 () = self.cancel.cancelled() => None,
                 order = self.orders.recv() => order,
                 exit = worker.runner.exited() => {
-                    return self.died(worker, None, Death::Exit(exit), None).await;
+                    return Box::pin(self.died(worker, None, Death::Exit(exit), None)).await;
                 }
             };
             let Some(Order::Run(batch)) = order else {
@@ -172,7 +172,7 @@ impl<W: Workers> Driver<W> {
                     self.report(Report::Answered { inputs, bytes, took: begun.elapsed() }).await;
                 }
                 Err(Stop::Dead(death, guilty)) => {
-                    return self.died(worker, Some(batch), death, guilty).await;
+                    return Box::pin(self.died(worker, Some(*batch), death, guilty)).await;
                 }
                 Err(Stop::Cancelled) => {
                     worker.held.stop(worker.runner, CANCEL_GRACE);

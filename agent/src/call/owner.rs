@@ -1,9 +1,11 @@
 //! The task that owns a call on this host: inputs in, workers up and down, batches to whoever is idle.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use muster_wire::batch::Status;
 use muster_wire::frame::{Frame, Kind};
 use muster_wire::message::{CallError, CallSpec, WorkerStatus, from_json, json_frame, to_json};
@@ -181,8 +183,14 @@ impl<W: Workers> Owner<W> {
             tokio::select! {
                 biased;
                 report = reports.recv() => {
-                    if let Some((id, report)) = report {
+                    let mut next = report;
+                    // Workers that were claimed together report together: what follows from that is found, and told, once.
+                    if self.count(|state| state == State::Starting) > 1 {
+                        tokio::task::yield_now().await;
+                    }
+                    while let Some((id, report)) = next {
                         self.on_report(id, report).await?;
+                        next = reports.try_recv().ok();
                     }
                 }
                 got = intake.next(), if open => {
@@ -344,9 +352,8 @@ impl<W: Workers> Owner<W> {
             cancel: self.cancel.clone(),
         };
         let reports = self.reports.clone();
-        let driving = self.tasks.spawn(driver.drive());
         self.tasks.spawn(async move {
-            if driving.await.is_err() {
+            if AssertUnwindSafe(driver.drive()).catch_unwind().await.is_err() {
                 // The owner listens until every driver has ended.
                 let _ = reports.send((id, Report::Broken)).await;
             }
@@ -362,13 +369,13 @@ impl<W: Workers> Owner<W> {
             let size = self.pace.batch(slot.last, waiting, workers);
             let Some(batch) = self.queue.take(size, batching::MAX_BYTES) else { return };
             slot.last = batch.len();
-            match slot.orders.try_send(Order::Run(batch)) {
+            match slot.orders.try_send(Order::Run(Box::new(batch))) {
                 Ok(()) => slot.state = State::Busy,
                 // It died while it was idle; its report is on the way.
                 Err(mpsc::error::TrySendError::Closed(Order::Run(batch)))
                 | Err(mpsc::error::TrySendError::Full(Order::Run(batch))) => {
                     slot.state = State::Leaving;
-                    self.queue.put_back(batch);
+                    self.queue.put_back(*batch);
                 }
                 Err(_) => slot.state = State::Leaving,
             }
