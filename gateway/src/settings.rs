@@ -64,10 +64,10 @@ pub struct Settings {
     pub spill_limit: u64,
 
     /// How many bytes of waiting inputs one call holds in memory before more is spilled.
-    #[arg(long, env = "MUSTER_GATEWAY_QUEUE_MEMORY", default_value = "16MiB", value_parser = bytes)]
+    #[arg(long, env = "MUSTER_GATEWAY_QUEUE_MEMORY", default_value = "4MiB", value_parser = bytes)]
     pub queue_memory: u64,
 
-    /// How many bytes of waiting inputs all calls together hold in memory beyond that.
+    /// How many bytes of large waiting inputs (16 KiB and more) all calls together hold in memory beyond that.
     #[arg(long, env = "MUSTER_GATEWAY_SPARE_MEMORY", default_value = "48MiB", value_parser = bytes)]
     pub spare_memory: u64,
 

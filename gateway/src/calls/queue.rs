@@ -1,9 +1,9 @@
 //! The bytes of a call's inputs, from their arrival until each has its output.
 //!
-//! Inputs lie in the chunks they came in. While little waits, chunks stay in memory; past the budget of the call, and past what is left of the memory that
-//! all calls share, new chunks go to the spill and are read back when their turn comes. A chunk is dropped when all its inputs are done, so an input that must run again is
-//! always still here. Large inputs are a few chunks that many workers hold: they are why the calls share memory, and why the owner of a call whose inputs are being
-//! taken at pace rather waits for [`Queue::has_room`] than has them written to a disk and read back.
+//! Inputs lie in the chunks they came in. While little waits, chunks stay in memory; past the budget of the call new chunks go to the spill and are read back
+//! when their turn comes, so that ten million inputs that wait take no more memory than a hundred thousand. A chunk is dropped when all its inputs are done, so an
+//! input that must run again is always still here. Large inputs are a few chunks that many workers hold: for them the calls share some memory beyond their budgets,
+//! and the owner of a call whose inputs are being taken at pace rather waits for [`Queue::has_room`] than has them written to a disk and read back.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,9 @@ use muster_wire::batch::Inputs;
 
 use crate::store::durable::Journal;
 use crate::store::{Blob, Spare, Spill, StoreError};
+
+/// Chunks whose inputs have at least so many bytes each, on average, may lie in the memory that calls share.
+const LARGE: usize = 16 << 10;
 
 /// Inputs of one call.
 #[derive(Debug)]
@@ -74,7 +77,7 @@ impl Queue {
         let mut chunk = Chunk { end, left, inputs: None, rest: None, blob: None, spare: None };
         let own = self.memory - self.shared + cost <= self.budget || self.chunks.is_empty();
         if !own {
-            chunk.spare = self.spill.spare(cost);
+            chunk.spare = self.spare(&inputs);
         }
         if !own && chunk.spare.is_none() && self.kept.is_some() {
             // It is in the store.
@@ -159,7 +162,13 @@ impl Queue {
         let Some((_, last)) = self.chunks.last_key_value() else { return true };
         let Some(inputs) = &last.inputs else { return false };
         let cost = cost(inputs);
-        self.memory - self.shared + cost <= self.budget || self.spill.spare(cost).is_some()
+        self.memory - self.shared + cost <= self.budget || self.spare(inputs).is_some()
+    }
+
+    /// Room for these in the memory that calls share.
+    fn spare(&self, inputs: &Inputs) -> Option<Spare> {
+        let is_large = inputs.item_bytes() >= LARGE * inputs.len();
+        is_large.then(|| self.spill.spare(cost(inputs))).flatten()
     }
 
     /// Bytes of inputs in memory.
@@ -204,24 +213,40 @@ mod tests {
         assert_eq!((queue.memory(), spill.used()), (0, 0));
     }
 
+    /// One input of this many KiB, less what a queue reckons for its length.
+    fn large(index: u64, kib: usize) -> Inputs {
+        Inputs::from_items(index, 0, &[vec![index as u8; (kib << 10) - 4]])
+    }
+
     #[tokio::test]
-    async fn memory_that_calls_share_is_used_before_the_spill_and_given_back() {
-        let spill = Spill::with_spare(MemoryStore::default(), u64::MAX, 240);
-        let mut queue = Queue::new(200, spill.clone());
-        for first in [0, 10, 20] {
+    async fn large_inputs_use_the_memory_that_calls_share_before_the_spill_and_give_it_back() {
+        let spill = Spill::with_spare(MemoryStore::default(), u64::MAX, 64 << 10);
+        let mut queue = Queue::new(40 << 10, spill.clone());
+        for index in 0..3 {
             assert!(queue.has_room());
-            queue.push(batch(first, 10)).await.expect("room");
+            queue.push(large(index, 32)).await.expect("room");
         }
-        assert_eq!((queue.memory(), spill.used()), (360, 0));
-        assert!(!queue.has_room(), "one chunk of its own, two of the shared memory");
-        queue.push(batch(30, 10)).await.expect("room");
+        assert_eq!((queue.memory(), spill.used()), (96 << 10, 0));
+        assert!(!queue.has_room(), "one of its own, two in the shared memory");
+        queue.push(large(3, 32)).await.expect("room");
         assert!(spill.used() > 0);
-        queue.done(10, 20);
-        assert!(spill.spare(120).is_some());
-        queue.done(0, 10);
-        queue.done(20, 40);
+        queue.done(1, 2);
+        assert!(spill.spare(32 << 10).is_some());
+        queue.done(0, 1);
+        queue.done(2, 4);
         assert_eq!((queue.memory(), spill.used()), (0, 0));
-        assert!(spill.spare(240).is_some());
+        assert!(spill.spare(64 << 10).is_some());
+    }
+
+    #[tokio::test]
+    async fn small_inputs_stay_within_the_budget_of_their_call() {
+        let spill = Spill::with_spare(MemoryStore::default(), u64::MAX, 1 << 20);
+        let mut queue = Queue::new(200, spill.clone());
+        queue.push(batch(0, 10)).await.expect("room");
+        assert!(!queue.has_room());
+        queue.push(batch(10, 10)).await.expect("room");
+        assert_eq!(queue.memory(), 120);
+        assert!(spill.used() > 0 && spill.spare(1 << 20).is_some());
     }
 
     #[tokio::test]
