@@ -315,8 +315,17 @@ impl EventReader {
     async fn read_stored(&mut self) -> Option<Vec<Frame<Pieces>>> {
         let kept = self.call.shared.kept.as_ref()?;
         let most = self.appetite.next(Instant::now());
-        let found = kept.journal.store().events(self.call.id(), self.seq, most).await;
-        let frames = found.and_then(|batches| Log::decode_next(batches, self.seq, most));
+        let (seq, found) = (self.seq, kept.journal.store().events(self.call.id(), self.seq, most));
+        let frames = match found.await {
+            Ok(batches) => {
+                // A batch may have megabytes, and many readers may come to its end in one moment.
+                let decoding =
+                    tokio::task::spawn_blocking(move || Log::decode_next(batches, seq, most));
+                let decoded = decoding.await;
+                decoded.unwrap_or_else(|error| Err(StoreError::Io(std::io::Error::other(error))))
+            }
+            Err(error) => Err(error),
+        };
         match frames {
             Ok(frames) if !frames.is_empty() => Some(frames),
             Ok(_) => None,
