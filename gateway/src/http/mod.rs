@@ -12,7 +12,7 @@
 //! - [`blobs`]: bytes of shared data in and out; [`environments`]: which of them hosts share packages in. [`run`] over [`run_output`]: the one-liner. [`records`], [`hosts`], [`join`], [`tokens`], [`secrets`], [`shares`], [`health`]: the small answers, and the agents' door.
 //! - [`record`]: what of it goes to the audit log.
 //! - [`nested`]: whom a function in a container asks for.
-//! - [`problem`]: every error becomes its status here and nowhere else.
+//! - [`problem`]: the kinds of errors and their statuses; [`refusals`]: what a call that was not taken is told.
 //!
 //! **Who owns what.** Nothing is owned here: calls and hosts belong to their own tasks, and a request holds handles. The body
 //! of an answer owns its reader of the log; when the client goes, hyper drops the body, and the call knows. The inputs of a
@@ -48,6 +48,7 @@ pub mod problem;
 mod query;
 mod record;
 mod records;
+mod refusals;
 mod render_frames;
 mod render_json;
 mod request_body;
