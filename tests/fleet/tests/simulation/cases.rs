@@ -97,6 +97,56 @@ fn a_host_that_is_cut_off_ends_its_workers_by_itself_and_its_late_outputs_are_fe
 }
 
 #[test]
+fn a_host_that_hears_nobody_or_is_not_heard_for_minutes_ends_its_workers_and_others_do_its_inputs_once()
+ {
+    for (way, given_up) in [(Way::Up, seconds(58)), (Way::Down, seconds(140))] {
+        simulate(async {
+            let (cluster, call, reading) = at_work(&[2, 2], 4, seconds(200)).await;
+            let path = cluster.path(0).expect("a host");
+            path.hold(way);
+            // Heard, it has its inputs until it sees by itself that its gateway is silent; not heard, others get them before.
+            let took = cluster.until("it is given up", |it| it.listed(0).is_none()).await;
+            assert!(took <= given_up, "{way:?}: {took:?}");
+            let host = || cluster.host(0).expect("a host");
+            let took = cluster.until("its workers end", |_| host().workers() == 0).await + took;
+            assert!(took > seconds(100) && took < seconds(140), "{way:?}: {took:?}");
+            // One direction alone lets nobody in.
+            tokio::time::sleep(seconds(300)).await;
+            assert!(cluster.listed(0).is_none(), "{way:?}");
+            path.release(way);
+            cluster.until("it is back", is(0, HostState::Ready)).await;
+            let told = reading.await.expect("no panic").expect("whole");
+            assert_eq!(told.state, "succeeded");
+            let again = told.attempts.values().filter(|attempt| **attempt == 2).count();
+            assert_eq!((again, told.attempts.len()), (2, 4), "{way:?}");
+            assert_eq!(cluster.tally.of(call.id()).now, 0);
+        });
+    }
+}
+
+#[test]
+fn silence_that_changes_its_direction_loses_nothing_and_nothing_comes_twice() {
+    simulate(async {
+        let (cluster, _, reading) = at_work(&[2, 2], 40, seconds(20)).await;
+        let path = cluster.path(0).expect("a host");
+        let mut way = Way::Up;
+        for held in [30, 70, 130, 9, 200, 60, 45] {
+            path.hold(way);
+            tokio::time::sleep(seconds(held)).await;
+            let next = if way == Way::Up { Way::Down } else { Way::Up };
+            // Never both at once, and never neither.
+            path.hold(next);
+            path.release(way);
+            way = next;
+        }
+        path.release(Way::Both);
+        let told = reading.await.expect("no panic").expect("whole");
+        assert_eq!(told.state, "succeeded");
+        assert_eq!(told.attempts.len(), 40);
+    });
+}
+
+#[test]
 fn a_call_says_that_its_host_does_not_answer() {
     simulate(async {
         let (cluster, _, reading) = at_work(&[2], 2, seconds(30)).await;
