@@ -6,23 +6,32 @@ use std::path::{Path, PathBuf};
 
 use muster_gateway::http::problem::Code;
 
-fn root() -> PathBuf {
+pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The Rust files under a folder, with what is in them.
-fn sources(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
+/// All files under a folder, but for what was built or cached there.
+pub fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+        if !path.is_dir() {
+            found.push(path);
+        } else if !path.ends_with("target") && !path.ends_with("__pycache__") {
+            files(&path, found);
+        }
+    }
+}
+
+/// The Rust files under a folder, with what is in them; tests make up codes.
+fn sources(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
+    let mut there = Vec::new();
+    files(folder, &mut there);
+    for path in there {
+        let is_test = path.ends_with("tests.rs") || path.to_string_lossy().contains("_tests");
+        if path.extension().is_some_and(|extension| extension == "rs") && !is_test {
             let text = fs::read_to_string(&path).expect("text");
-            // Tests make up codes.
             let text = text.split("#[cfg(test)]").next().expect("a first part").to_owned();
-            if !path.ends_with("tests.rs") && !path.to_string_lossy().contains("_tests") {
-                found.push((path, text));
-            }
+            found.push((path, text));
         }
     }
 }

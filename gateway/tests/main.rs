@@ -4,6 +4,7 @@
 
 mod support;
 
+mod claims_doc;
 mod errors_doc;
 mod http_access;
 mod http_blobs;

@@ -13,6 +13,7 @@ from contextlib import redirect_stdout
 
 import pytest
 from harness import held, small_map, until
+from harness.addresses import addresses_of_this_host
 from harness.docker import docker, inspect
 
 
@@ -165,20 +166,13 @@ def reachable_by_a_plain_container():
         )
 
 
-def _addresses_of_this_host():
-    text = subprocess.run(
-        ["ip", "-4", "-o", "address"], capture_output=True, text=True, check=True, timeout=10
-    ).stdout
-    return sorted({line.split()[3].split("/")[0] for line in text.splitlines()} - {"127.0.0.1"})
-
-
 @pytest.mark.deadline(90)
 def test_the_host_the_gateway_and_metadata_addresses_cannot_be_reached(
     service, reachable_by_a_plain_container
 ):
     port, link_local, server = reachable_by_a_plain_container
     gateway_port = int(service.url.rpartition(":")[2])
-    addresses = _addresses_of_this_host()
+    addresses = addresses_of_this_host()
     assert link_local in addresses
     assert len(addresses) >= 2
     targets = [(address, number) for address in addresses for number in (port, gateway_port)]
