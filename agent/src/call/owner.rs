@@ -11,6 +11,7 @@ use muster_wire::frame::{Frame, Kind};
 use muster_wire::message::{CallError, CallSpec, WorkerStatus, from_json, json_frame, to_json};
 use muster_wire::pieces::Pieces;
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::batching::{self, Pace};
@@ -23,6 +24,8 @@ use super::workers::Workers;
 use super::writer::{Closed, Message, Writer};
 use crate::tasks::Tasks;
 
+/// How many workers start and run is told after this: a small call has ended by then, and nobody had to hear of it.
+const TELL_AFTER: Duration = Duration::from_millis(10);
 /// Reports that wait for the owner.
 const REPORTS: usize = 64;
 /// Workers that may die in a row, without having run anything, before the input at the front is charged.
@@ -63,6 +66,7 @@ pub async fn serve<W: Workers>(
         demand: Demand::default(),
         deaths: 0,
         told: WorkerStatus::default(),
+        tell_at: None,
         error: None,
     };
     let mut intake = Intake::new(inlet);
@@ -143,6 +147,8 @@ struct Owner<W> {
     /// Workers in a row that died without having run anything.
     deaths: u32,
     told: WorkerStatus,
+    /// When the status is told, where it has changed.
+    tell_at: Option<Instant>,
     error: Option<CallError>,
 }
 
@@ -213,6 +219,7 @@ impl<W: Workers> Owner<W> {
                 }
                 // The sender is ours, so it is there.
                 _ = waiting.changed() => {}
+                () = sleep_until(self.tell_at.unwrap_or_else(Instant::now)), if self.tell_at.is_some() => {}
             }
         }
     }
@@ -404,9 +411,15 @@ impl<W: Workers> Owner<W> {
             waiting: if idle { self.waiting.borrow().clone() } else { None },
             error: self.error.clone(),
         };
-        if status != self.told {
+        if status == self.told {
+            self.tell_at = None;
+            return Ok(());
+        }
+        let now = Instant::now();
+        let is_urgent = status.error.is_some() || status.waiting.is_some();
+        if is_urgent || *self.tell_at.get_or_insert(now + TELL_AFTER) <= now {
             self.writer.send(Message::of(&json_frame(Kind::WorkerStatus, &status))).await?;
-            self.told = status;
+            (self.told, self.tell_at) = (status, None);
         }
         Ok(())
     }

@@ -42,6 +42,7 @@ impl Owner {
             LinkEvent::Workers(status) => self.note_workers(link, status),
             LinkEvent::Print(print, frame) => {
                 if self.hosts.has(link) && print.index < self.machine.received() {
+                    self.runs();
                     self.shared.log.append_print(frame);
                 }
             }
@@ -67,16 +68,26 @@ impl Owner {
         if end > self.machine.received() {
             return;
         }
+        if self.hosts.has(link) {
+            self.runs();
+        }
         if let Some(host) = self.hosts.name(link) {
             let event = receipt::event(&receipt, host, &self.shared.record.borrow().created);
             self.shared.log.append(event);
         }
     }
 
-    fn note_workers(&mut self, link: LinkId, status: WorkerStatus) {
-        if status.running > 0 && self.state == CallState::Queued {
+    /// Inputs are being run. A host says so late, or not at all if they are short: what comes of them says it too.
+    fn runs(&mut self) {
+        if self.state == CallState::Queued {
             self.state = CallState::Running;
             self.say_state();
+        }
+    }
+
+    fn note_workers(&mut self, link: LinkId, status: WorkerStatus) {
+        if status.running > 0 {
+            self.runs();
         }
         if let Some(error) = status.error.clone() {
             self.hosts.remove(link);
@@ -89,7 +100,9 @@ impl Owner {
 
     fn take_outputs(&mut self, link: LinkId, mut outputs: Outputs) {
         // What it holds changes.
-        self.hosts.stir(link);
+        if self.hosts.stir(link).is_some() {
+            self.runs();
+        }
         while !outputs.is_empty() {
             let values = outputs.leading_values();
             if values > 0 {
