@@ -33,7 +33,7 @@ struct Output {
 /// Asks an image what it has.
 pub async fn probe(containers: &Containers, image: &str) -> Result<ImageFacts, EnvironmentError> {
     let mut worker = containers.builder(image, None).await.map_err(container)?;
-    let output = run(&mut worker, &["python3", "-c", PROBE], &[], |_| {}).await?;
+    let output = run(&mut worker, Nth::First(&[]), &["python3", "-c", PROBE], |_| {}).await?;
     serde_json::from_slice(&output.stdout).map_err(|error| {
         let said = String::from_utf8_lossy(&output.stderr);
         EnvironmentError::Failed {
@@ -42,12 +42,13 @@ pub async fn probe(containers: &Containers, image: &str) -> Result<ImageFacts, E
     })
 }
 
-/// Installs what is planned into a folder below `building`, and returns that folder.
+/// Installs what is planned into a folder below `building`, and returns that folder. What `image` (its content id, and what is
+/// known of it) has at the same version is not left there.
 pub async fn install(
     containers: &Containers,
     settings: &PackageSettings,
     uv: &Path,
-    image: &str,
+    (image, facts): (&str, &ImageFacts),
     plan: &Plan,
     building: &Building,
     say: impl Fn(String),
@@ -102,7 +103,7 @@ pub async fn install(
         None => {}
     }
     let mut telling = Telling::new(&plan.requirements);
-    let output = run(&mut worker, &command, &variables, |line| {
+    let output = run(&mut worker, Nth::First(&variables), &command, |line| {
         telling.line(line).into_iter().for_each(&say);
     });
     let output = output.await?;
@@ -114,40 +115,57 @@ pub async fn install(
         }
         return Err(failure(&plan.requirements, &String::from_utf8_lossy(&output.stderr)));
     }
-    Ok(building.path().join(TARGET))
+    let installed = building.path().join(TARGET);
+    // Nothing made it where markers left nothing to install.
+    std::fs::create_dir_all(&installed).map_err(EnvironmentError::storage)?;
+    if plan.exact {
+        return Ok(installed);
+    }
+    let folders = std::fs::read_dir(&installed).map_err(EnvironmentError::storage)?;
+    let folders = folders.flatten().filter_map(|found| found.file_name().into_string().ok());
+    let twice = facts.also_has(folders.collect::<Vec<String>>().iter().map(String::as_str));
+    if !twice.is_empty() {
+        // Its name alone would have to be a virtual environment's.
+        let python = facts.executable.as_str();
+        let mut command = vec![uv.as_str(), "pip", "uninstall", "--no-config", "--python", python];
+        command.extend(["--target", &target]);
+        command.extend(twice.iter().map(String::as_str));
+        let output = run(&mut worker, Nth::Later(1), &command, |_| {}).await?;
+        if !output.succeeded {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            return Err(EnvironmentError::Failed { said });
+        }
+    }
+    Ok(installed)
 }
 
 fn container(error: BuilderError) -> EnvironmentError {
     EnvironmentError::Builder(Box::new(error))
 }
 
-/// Runs one command in a worker that runs nothing else; `line` is told each line of its stderr.
+/// Which command of a worker it is.
+enum Nth<'a> {
+    /// The first, with the variables of all.
+    First(&'a [(&'a str, String)]),
+    /// One after so many.
+    Later(u64),
+}
+
+/// Runs a command in a worker that runs nothing else; `line` is told each line of its stderr.
 async fn run(
     worker: &mut Worker,
+    nth: Nth<'_>,
     command: &[&str],
-    variables: &[(&str, String)],
     mut line: impl FnMut(&str),
 ) -> Result<Output, EnvironmentError> {
-    let spec = CallSpec {
-        call: "packages".into(),
-        kind: CallKind::Command,
-        encoding: Encoding::Json,
-        image: String::new(),
-        runtime: None,
-        python: None,
-        cpu: 1.0,
-        ram_bytes: 0,
-        env: variables.iter().map(|(name, value)| (name.to_string(), value.clone())).collect(),
-        timeout_ms: None,
-        entry: None,
-        command: Vec::new(),
-        packages: None,
-        secrets: Vec::new(),
-        shares: Default::default(),
-        data: Vec::new(),
-    };
-    let input = Inputs::single(0, 1, to_json(&serde_json::json!({ "args": command })));
-    worker.runner.give(&[json_frame(Kind::Spec, &spec)], &input);
+    let item = to_json(&serde_json::json!({ "args": command }));
+    match nth {
+        Nth::First(variables) => {
+            let spec = json_frame(Kind::Spec, &spec(variables));
+            worker.runner.give(&[spec], &Inputs::single(0, 1, item));
+        }
+        Nth::Later(before) => worker.runner.give(&[], &Inputs::single(before, 1, item)),
+    }
     let mut output = Output { succeeded: false, stdout: Vec::new(), stderr: Vec::new() };
     let (until, mut told) = (Instant::now() + DEADLINE, 0);
     while worker.runner.is_busy() {
@@ -172,6 +190,27 @@ async fn run(
         }
     }
     Ok(output)
+}
+
+fn spec(variables: &[(&str, String)]) -> CallSpec {
+    CallSpec {
+        call: "packages".into(),
+        kind: CallKind::Command,
+        encoding: Encoding::Json,
+        image: String::new(),
+        runtime: None,
+        python: None,
+        cpu: 1.0,
+        ram_bytes: 0,
+        env: variables.iter().map(|(name, value)| (name.to_string(), value.clone())).collect(),
+        timeout_ms: None,
+        entry: None,
+        command: Vec::new(),
+        packages: None,
+        secrets: Vec::new(),
+        shares: Default::default(),
+        data: Vec::new(),
+    }
 }
 
 impl Output {

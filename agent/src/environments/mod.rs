@@ -192,7 +192,7 @@ impl Environments {
         let facts = facts.get_or_try_init(|| build::probe(&self.inner.containers, image)).await?;
         let plan = Plan::new(facts, packages, &self.inner.settings.source());
         let environment = match &plan {
-            Some(plan) => Some(self.environment(image, plan, progress).await?),
+            Some(plan) => Some(self.environment((image, facts), plan, progress).await?),
             None => None,
         };
         let mut shared = self.lock();
@@ -205,7 +205,7 @@ impl Environments {
 
     async fn environment(
         &self,
-        image: &str,
+        image: (&str, &ImageFacts),
         plan: &Plan,
         progress: &watch::Sender<Progress>,
     ) -> Result<Arc<Environment>, EnvironmentError> {

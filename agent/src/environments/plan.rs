@@ -12,6 +12,7 @@ import json, platform, sys, sysconfig
 from importlib.metadata import distributions
 print(json.dumps({
     'python': '%d.%d' % sys.version_info[:2],
+    'executable': sys.executable,
     'platform': ' '.join([sysconfig.get_platform(), *platform.libc_ver()]),
     'packages': [[found.metadata['Name'] or '', found.version or ''] for found in distributions()],
 }))";
@@ -20,8 +21,24 @@ print(json.dumps({
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct ImageFacts {
     python: String,
+    /// Where its Python is.
+    pub executable: String,
     platform: String,
     packages: Vec<(String, String)>,
+}
+
+impl ImageFacts {
+    /// Of what was installed (names of folders like `six-1.16.0.dist-info`), the packages that the image has at the same version.
+    pub fn also_has<'a>(&self, installed: impl Iterator<Item = &'a str>) -> Vec<String> {
+        let named =
+            installed.filter_map(|folder| folder.strip_suffix(".dist-info")?.split_once('-'));
+        let has = |name: &str, version: &str| {
+            let same = |(its, at): &(String, String)| normalized(its) == name && at == version;
+            self.packages.iter().any(same)
+        };
+        let named = named.map(|(name, version)| (normalized(name), version));
+        named.filter(|(name, version)| has(name, version)).map(|(name, _)| name).collect()
+    }
 }
 
 /// An environment to be.
@@ -64,8 +81,11 @@ impl Plan {
             hash.update(part);
             hash.update([0]);
         }
-        for requirement in &wanted {
-            hash.update(requirement);
+        // What comes along and is there already is left out, so images share only what both would have.
+        let images =
+            there.iter().filter(|_| !exact).map(|(name, version)| format!("{name}=={version}"));
+        for part in wanted.iter().map(|wanted| (*wanted).clone()).chain(images) {
+            hash.update(part);
             hash.update([0]);
         }
         let key = hex::encode(&hash.finalize()[..16]);
@@ -111,7 +131,8 @@ mod tests {
     fn image() -> ImageFacts {
         let packages = [("Zope.Interface", "6.0"), ("six", "1.16.0")];
         let packages = packages.map(|(name, version)| (name.into(), version.into())).to_vec();
-        ImageFacts { python: "3.11".into(), platform: "linux-x86_64 glibc 2.36".into(), packages }
+        let (executable, platform) = ("/usr/bin/python3".into(), "linux-x86_64 glibc 2.36".into());
+        ImageFacts { python: "3.11".into(), executable, platform, packages }
     }
 
     fn plan(list: &[&str]) -> Option<Plan> {
@@ -147,6 +168,25 @@ mod tests {
             other(ImageFacts { platform: "musl".into(), ..image() }, &packages, "index")
         );
         assert_ne!(first, other(image(), &Packages { exact: false, ..packages.clone() }, "index"));
+    }
+
+    #[test]
+    fn what_was_installed_beside_a_request_and_the_image_has_is_known_by_its_folder() {
+        let installed = ["zope_interface-6.0.dist-info", "six-1.17.0.dist-info", "six.py", "bin"];
+        assert_eq!(image().also_has(installed.into_iter()), ["zope-interface"]);
+    }
+
+    #[test]
+    fn images_share_what_is_listed_whole_and_not_what_is_found_out() {
+        let bare = ImageFacts { packages: Vec::new(), ..image() };
+        let keys = |exact| {
+            let packages = Packages { requirements: vec!["a==1".into()], exact };
+            [&image(), &bare].map(|image| Plan::new(image, &packages, "index").expect("some").key)
+        };
+        let [one, other] = keys(true);
+        assert_eq!(one, other);
+        let [one, other] = keys(false);
+        assert_ne!(one, other);
     }
 
     #[test]
