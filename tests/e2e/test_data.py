@@ -32,8 +32,11 @@ def test_a_reference_in_a_closure_gives_the_data_without_a_copy(service):
             mapped = ref.id in maps.read()
         return x, first is second, table.readonly, len(table), mapped, first["name"]
 
-    outputs = small_map(read, range(4))
-    assert outputs == [(x, True, True, 3 * MIB, True, "t") for x in range(4)]
+    sent = service.api.metric('muster_blob_bytes_total{way="out"}')
+    outputs = small_map(read, range(4)) + small_map(read, range(4, 6))
+    assert outputs == [(x, True, True, 3 * MIB, True, "t") for x in range(6)]
+    # To the host, once.
+    assert service.api.metric('muster_blob_bytes_total{way="out"}') == sent + ref.size
     assert bytes(ref.get()["table"]) == bytes(large(1).raw())
 
 

@@ -84,10 +84,18 @@ def test_what_the_image_has_at_the_same_version_is_not_installed(host, client, i
     (built,) = environments(host) - before
     found = {path.name for path in (host.packages / built).glob("*.dist-info")}
     assert found == {"e2e_greeter-1.0.dist-info"}
-    # And where it has all of them, nothing is built.
+    # Nor what comes along because something that was asked for requires it.
+    known = environments(host)
+    along = {"image": image_with_words, "packages": ["e2e-greeter==2.0"]}
+    assert small_map(greet, ["you"], **along) == ["hello you 2.0"]
+    (resolved,) = environments(host) - known
+    site = host.packages / resolved
+    assert {path.name for path in site.glob("*.dist-info")} == {"e2e_greeter-2.0.dist-info"}
+    assert not (site / "e2e_words.py").exists()
+    # And where it has all of them, or no marker is true, nothing is built.
     words_alone = {"image": image_with_words, "packages": ["e2e-words"]}
     assert small_map(lambda _: __import__("e2e_words").WORD, [1], **words_alone) == ["hello"]
-    assert environments(host) == before | {built}
+    assert environments(host) == before | {built, resolved}
 
 
 def digest(wheel):
@@ -122,6 +130,72 @@ def test_a_list_with_hashes_installs_these_files_and_no_others(host, index, tmp_
     with pytest.raises(muster.PackageError, match="e2e-words") as error:
         small_map(greet, ["you"], packages=listed)
     assert error.value.code == "package_unverified"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib is of 3.11")
+def test_a_lock_file_is_installed_with_its_hashes(host, index, tmp_path):
+    lock = tmp_path / "pylock.toml"
+
+    def call(digests):
+        packages = [
+            f'[[packages]]\nname = "e2e-{name}"\nversion = "{version}"\n[[packages.wheels]]\n'
+            f'name = "e2e_{name}-{version}-py3-none-any.whl"\nhashes = {{sha256 = "{found}"}}\n'
+            for (name, version), found in digests.items()
+        ]
+        lock.write_text('lock-version = "1.0"\n' + "".join(packages))
+        return small_map(greet, ["you"], packages=lock)
+
+    digests = {
+        (name, version): digest(index / f"e2e_{name}-{version}-py3-none-any.whl")
+        for name, version in (("greeter", "2.0"), ("words", "1.5"))
+    }
+    assert call(digests) == ["hello you 2.0"]
+    with pytest.raises(muster.PackageError) as error:
+        call({**digests, ("words", "1.5"): "0" * 64})
+    assert error.value.code == "package_unverified"
+
+
+def test_what_no_marker_asks_for_is_not_installed(host):
+    packages = ["e2e-windows ; sys_platform == 'win32'"]
+    assert small_map(len, ["abc"], packages=packages) == [3]
+
+
+LOCAL = """
+import local_greeter
+import muster
+
+print(muster.remote_parallel_map(local_greeter.greet, ["you"], func_ram=0.25, spinner=False))
+"""
+
+
+def test_local_modules_bring_what_they_import_when_they_run(host, client, tmp_path):
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "local_greeter.py").write_text(
+        "def greet(x):\n    from deeper import word\n    return f'{word()} {x}'\n"
+    )
+    (project / "deeper.py").write_text(
+        "def word():\n    import e2e_words\n    return e2e_words.WORD\n"
+    )
+    environment = {**host.environment, "PYTHONPATH": str(client)}
+    with Script.python(project, LOCAL, env=environment) as script:
+        assert script.succeed(60).decode() == "['hello you']\n"
+
+
+def test_packages_are_mounted_where_they_lie_and_can_only_be_read(host, client):
+    def look(_):
+        import os
+
+        import e2e_words
+
+        folder = os.path.dirname(e2e_words.__file__)
+        with open("/proc/self/mountinfo") as mounts:
+            (mount,) = (line.split() for line in mounts if line.split()[4] == folder)
+        return os.path.basename(mount[3]), bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+
+    ((folder, read_only),) = small_map(look, [1])
+    assert read_only
+    assert folder in environments(host)
 
 
 def test_children_have_the_packages_of_their_parent_unless_they_name_their_own(host, client):

@@ -119,6 +119,26 @@ def test_what_is_installed_from_a_folder_travels_as_source(host, client, tmp_pat
     assert small_map(greet, ["me"]) == ["hello me from source"]
 
 
+def test_an_editable_package_travels_as_source_with_what_it_imports(
+    host, client, tmp_path, monkeypatch
+):
+    """As installers leave it: its folder is on the path, and its description elsewhere."""
+    source = tmp_path / "project" / "src"
+    (source / "e2e_mine").mkdir(parents=True)
+    (source / "e2e_mine" / "__init__.py").write_text(
+        "from e2e_words import WORD\ndef shout(x):\n    return f'{WORD.upper()} {x}'\n"
+    )
+    info = client / "e2e_mine-0.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Name: e2e-mine\nVersion: 0.1\nRequires-Dist: e2e-words\n")
+    (info / "RECORD").write_text("__editable__.e2e_mine-0.1.pth,,\n")
+    origin = {"url": f"file://{tmp_path / 'project'}", "dir_info": {"editable": True}}
+    (info / "direct_url.json").write_text(json.dumps(origin))
+    monkeypatch.syspath_prepend(str(source))
+    mine = importlib.import_module("e2e_mine")
+    assert small_map(lambda x: mine.shout(x), ["you"]) == ["HELLO you"]
+
+
 def test_inputs_bring_the_packages_of_their_types(host, client):
     words = importlib.import_module("e2e_words")
     assert small_map(lambda word: word.text, [words.Word("hi")]) == ["hi"]
@@ -130,7 +150,8 @@ def test_what_is_being_installed_is_told(host):
     _, _, body = host.api.request("GET", f"/v1/calls/{call.id}/events", timeout=40)
     events = [json.loads(line) for line in body.splitlines()]
     told = {event["waiting"] for event in events if event["type"] == "progress"}
-    assert any("environment " in (why or "") for why in told), told
+    words = r"environment [0-9a-f]{4}: (starting the installer for|fetching|unpacking) 1 packages"
+    assert any(re.fullmatch(words, why or "") for why in told), told
 
 
 def test_no_credential_of_the_index_reaches_a_container_of_a_call(own_service, index, tmp_path):

@@ -84,6 +84,19 @@ def test_a_function_cannot_change_secrets(secret):
     assert muster.secrets.names() == [secret]
 
 
+def test_nobody_else_has_or_sees_a_secret(service, secret):
+    other = service.command("token", "create", "--owner", "somebody-else")
+    assert muster.secrets.names(token=other) == []
+    with pytest.raises(muster.SecretError, match=secret) as caught:
+        small_map(len, ["a"], secrets=[secret], token=other)
+    assert caught.value.code == "unknown_secret"
+    with pytest.raises(muster.SecretError):
+        muster.secrets.delete(secret, token=other)
+    muster.secrets.set(secret, "theirs", token=other)
+    assert small_map(lambda name: os.environ[name], [secret], secrets=[secret]) == [VALUE]
+    muster.secrets.delete(secret, token=other)
+
+
 def test_a_secret_that_is_not_there_is_said_before_anything_runs(service, secret):
     with pytest.raises(muster.SecretError, match=r"E2E_ABSENT.*muster\.secrets\.set") as caught:
         small_map(len, ["a"], secrets=[secret, "E2E_ABSENT"])

@@ -60,6 +60,35 @@ def test_one_slow_input_before_100_000_quick_ones_holds_nothing_up_for_ever(serv
     assert at == 100_000
 
 
+def test_an_ordered_generator_reads_a_window_ahead_and_ends_its_call_when_it_is_dropped(service):
+    known = {call["id"] for call in service.api.calls()}
+    taken = itertools.count()
+    read = []
+
+    def inputs():
+        for x in taken:
+            read[:] = [x]
+            yield x
+
+    def run(x):
+        if x == 1:
+            time.sleep(600)
+        return x
+
+    outputs = small_map(run, inputs(), generator=True, ordered=True)
+    assert next(outputs) == 0
+    (call,) = (call for call in service.api.calls() if call["id"] not in known)
+
+    def stands():
+        done = service.api.call(call["id"])["done"]
+        return done >= 80_000 and done + 5 >= read[0]
+
+    until("all that was read has run, but for one", stands, 60, interval=0.5)
+    assert read[0] <= 101_000
+    del outputs
+    until("it is over", lambda: service.api.call(call["id"])["state"] == "cancelled")
+
+
 def test_an_ordered_generator_raises_in_its_turn_and_cancels(service):
     known = {call["id"] for call in service.api.calls()}
 
