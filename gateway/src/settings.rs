@@ -99,7 +99,7 @@ pub struct Settings {
     #[arg(long, env = "MUSTER_GATEWAY_GRACE", default_value = "5min", value_parser = humantime::parse_duration)]
     pub grace: Duration,
 
-    /// How long the events of a foreground call are kept after its end.
+    /// How long the events of a foreground call are kept after its end, and after they were last read.
     #[arg(long, env = "MUSTER_GATEWAY_KEEP_FOREGROUND", default_value = "1h", value_parser = humantime::parse_duration)]
     pub keep_foreground: Duration,
 
@@ -110,6 +110,10 @@ pub struct Settings {
     /// How long the events of a background call are kept after its end.
     #[arg(long, env = "MUSTER_GATEWAY_KEEP_BACKGROUND", default_value = "7days", value_parser = humantime::parse_duration)]
     pub keep_background: Duration,
+
+    /// How long the record of a call is kept after its end: how it ended stays known when its outputs have gone. At most 100,000 records are kept.
+    #[arg(long, env = "MUSTER_GATEWAY_KEEP_RECORDS", default_value = "30days", value_parser = humantime::parse_duration)]
+    pub keep_records: Duration,
 
     /// How long a background call whose inputs are not closed waits for more of them before it is cancelled; until then its client can go on under the same key.
     #[arg(long, env = "MUSTER_GATEWAY_UPLOAD_GRACE", default_value = "1day", value_parser = humantime::parse_duration)]
@@ -197,6 +201,7 @@ impl Settings {
             keep_foreground: self.keep_foreground,
             keep_foreground_calls: self.keep_foreground_calls,
             keep_background: self.keep_background,
+            keep_records: self.keep_records,
             upload_grace: self.upload_grace,
         }
     }

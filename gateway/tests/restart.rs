@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use crate::support::fake_agent::{Act, Input, echo};
-use crate::support::{Gateway, until};
+use crate::support::{Gateway, until, until_found};
+use muster_gateway::auth::Scope;
 use muster_wire::batch::{Inputs, Status};
 use muster_wire::frame::{Frame, Kind};
 use serde_json::{Value, json};
@@ -133,9 +134,76 @@ async fn a_call_that_has_ended_is_read_after_a_restart_until_it_expires() {
     assert_eq!(again, call, "the key is known");
 
     let gateway = gateway.restart(&["--keep-background", "0s"]).await;
-    until("it is forgotten", || gateway.calls.get(&call).is_none()).await;
+    until("it expires", || gateway.calls.get(&call).is_none()).await;
     let gateway = gateway.restart(&[]).await;
     assert!(gateway.calls.get(&call).is_none(), "in the store too");
+}
+
+/// The record that the store keeps of a call that has expired, once it has.
+async fn expired(gateway: &Gateway, call: &str) -> Value {
+    until("it expires", || gateway.calls.get(call).is_none()).await;
+    record(gateway, call).await
+}
+
+#[tokio::test]
+async fn a_call_that_has_expired_leaves_its_record_for_its_owner() {
+    let gateway = Gateway::durable().await;
+    let agent = gateway.connect("one", echo).await;
+    let (call, _) = create(&gateway, &background(json!([1, 2, 3])), "k").await;
+    events(&gateway, &call, 0).await;
+    let mut ended = record(&gateway, &call).await;
+    assert_eq!((&ended["state"], &ended["expired"]), (&json!("succeeded"), &json!(false)));
+    drop(agent);
+
+    let gateway = gateway.restart(&["--keep-background", "0s"]).await;
+    ended["expired"] = json!(true);
+    assert_eq!(expired(&gateway, &call).await, ended);
+    let client = gateway.client();
+    for gone in ["events", "events?after=2", "function"] {
+        let mut answer = client.get(format!("/v1/calls/{call}/{gone}")).send().await;
+        assert_eq!((answer.status.as_u16(), answer.call()), (410, call.clone()), "{gone}");
+        assert_eq!(answer.problem().await, "call_expired");
+    }
+    let frames = [Frame::of_u64(Kind::InputsEnd, 3)];
+    let given = client.post(format!("/v1/calls/{call}/inputs")).frames(&frames).send().await;
+    assert_eq!(given.status, 410);
+    let cancelled = client.delete(format!("/v1/calls/{call}")).send().await;
+    assert_eq!(cancelled.status, 202);
+    assert_eq!({ cancelled }.json().await, ended, "a cancel changes nothing");
+    let list = client.get("/v1/calls").send().await.json().await;
+    assert_eq!(list["calls"], json!([ended]));
+
+    let other = gateway.token("bob", &[Scope::Read]);
+    let others = gateway.client_with(Some(&other));
+    assert_eq!(others.get(format!("/v1/calls/{call}")).send().await.status, 404);
+    assert_eq!(others.get(format!("/v1/calls/{call}/events")).send().await.status, 404);
+    assert_eq!(others.get("/v1/calls").send().await.json().await["calls"], json!([]));
+
+    let _agent = gateway.connect("one", echo).await;
+    let (again, _) = create(&gateway, &background(json!([1])), "k").await;
+    assert_ne!(again, call, "its key is free");
+
+    let gateway = gateway.restart(&["--keep-records", "0s"]).await;
+    let unknown = async || {
+        let answer = gateway.client().get(format!("/v1/calls/{call}")).send().await;
+        answer.status == 404
+    };
+    until_found("the record goes", unknown).await;
+}
+
+#[tokio::test]
+async fn the_record_of_a_foreground_call_outlives_its_events_and_the_gateway() {
+    let gateway = Gateway::durable().await.restart(&["--keep-foreground", "0s"]).await;
+    let agent = gateway.connect("one", echo).await;
+    let body = json!({"source": "def f(x): return x", "entry": "f", "inputs": [1]});
+    let mut answer = gateway.client().post("/v1/calls").json(&body).send().await;
+    answer.events().await;
+    let call = answer.call();
+    let past = expired(&gateway, &call).await;
+    assert_eq!((&past["state"], &past["expired"]), (&json!("succeeded"), &json!(true)));
+    drop(agent);
+    let gateway = gateway.restart(&[]).await;
+    assert_eq!(record(&gateway, &call).await, past);
 }
 
 #[tokio::test]

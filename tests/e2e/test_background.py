@@ -127,3 +127,18 @@ def test_cancel_ends_it_and_its_containers(service):
 def test_an_unknown_call_is_refused_by_name(service):
     with pytest.raises(muster.CallNotFound, match="nosuchcall"):
         muster.Call("nosuchcall").status()
+
+
+def test_what_has_expired_says_so_and_how_the_call_ended_stays_known(own_service):
+    service = own_service("--keep-background", "0s")
+    service.add_agent("--cpus", "0-1", "--ram", "1GiB", "--warm", "0")
+    call = small_map(lambda x: x, range(3), background=True)
+    until("it has expired", lambda: call.status().expired, 40)
+    status = call.status()
+    assert (status.state, status.done, status.total) == ("succeeded", 3, 3)
+    assert call.wait() == status
+    for read in (call.results, call.logs, call.receipts):
+        with pytest.raises(muster.CallExpired, match="submit the call again"):
+            read()
+    assert [(known.id, known.expired) for known in muster.calls()] == [(call.id, True)]
+    call.cancel()

@@ -106,6 +106,11 @@ impl Identity {
         self.owner == owner || self.is_admin()
     }
 
+    /// The one owner whose calls are theirs to see; `None` where all are.
+    pub fn sees_only(&self) -> Option<&str> {
+        (!self.is_admin()).then_some(&self.owner)
+    }
+
     /// All shares that their calls may use, where they are limited.
     pub fn share_limit(&self) -> Option<&[String]> {
         self.shares.as_deref()

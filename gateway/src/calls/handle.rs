@@ -146,6 +146,11 @@ impl CallHandle {
         record
     }
 
+    /// Bytes of payloads that the store has of it.
+    pub(super) fn stored_bytes(&self) -> u64 {
+        self.shared.kept.as_ref().map_or(0, Kept::bytes)
+    }
+
     /// Appends inputs; waits while there is no room. Gives how many inputs the call has now. Those of a background call are durable then. The caller has the [`turn`](CallHandle::turn).
     pub async fn push(&self, mut inputs: Inputs) -> Result<u64, PushError> {
         if let Some(kept) = &self.shared.kept {

@@ -9,10 +9,10 @@
 //! - [`log`]: the events of the call, numbered by `seq`, in memory or spilled, for readers. `appetite`: how much of what is read back a reader takes at once.
 //! - `owner`: the one task that owns the machine and the queue of a call and writes its log. Everything else holds a [`CallHandle`].
 //! - `hosts`: what one host was promised and sent, and what it said that was taken. `away`: how long a host is waited for whose connection broke.
-//! - `registry`: [`Calls`], all calls by id; admission; forgetting what has been kept long enough.
+//! - `registry`: [`Calls`], all calls by id; admission; until when calls are kept, and their records after that.
 //! - `kept`, `saver`, `restore`: what a background call has in the store, how its events get there, and how it goes on from there after a restart.
 //!
-//! **States of a call.** `queued` (no worker yet) → `running` → `succeeded` | `failed` | `cancelled`. The owner task ends with the call; its log and last record stay readable.
+//! **States of a call.** `queued` (no worker yet) → `running` → `succeeded` | `failed` | `cancelled`. The owner task ends with the call; its log and last record stay readable until it *expires*, and its record for longer.
 //!
 //! **Path of an input.** push → queue (bytes) and machine (index) → leased to a host as far as that host's DEMAND goes → OUTPUTS from the host → the machine decides commit, again, or late → log → readers.
 //!
@@ -45,7 +45,7 @@ mod wait;
 pub use cancel::CancelError;
 pub use handle::{CallHandle, Entry, EventReader};
 pub use log::LogConfig;
-pub use registry::{AdmitError, Calls, CallsConfig, Created};
+pub use registry::{AdmitError, Calls, CallsConfig, Created, PastCall};
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -152,6 +152,8 @@ pub struct CallRecord {
     pub seq: u64,
     pub exit_code: Option<i32>,
     pub error: Option<EndError>,
+    /// Whether this is all that is left of it.
+    pub expired: bool,
 }
 
 /// Why a call ended as failed.

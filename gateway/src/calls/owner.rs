@@ -420,6 +420,7 @@ impl Owner {
                 self.shared.log.close(event(end));
                 release(self.hosts);
                 let seq = self.shared.log.last_seq();
+                last.seq = seq;
                 if !saver.end(&last, || tasks.is_stopping()).await {
                     // The next gateway ends it.
                     return self.shared.log.suspend();

@@ -1,6 +1,6 @@
 //! All calls: how one is made, found, and handed to the task that owns it.
 //!
-//! **Parts.** `admission`: whether a call may run at all. `table`: where calls are found. `forget`: until when.
+//! **Parts.** `admission`: whether a call may run at all. `table`: where calls are found. `forget`: until when. `past`: what is left of them then.
 //!
 //! **Owners.** The table is behind one lock that is never held over an `await`. A call is in it before it is durable, so that of two requests with one key only one makes it; the other finds it at once, and its inputs wait until it is kept. What an owner task holds of `live` counts its call until it has ended.
 //!
@@ -8,6 +8,7 @@
 
 mod admission;
 mod forget;
+mod past;
 mod table;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +19,7 @@ use rand::RngCore;
 use tokio::sync::mpsc;
 
 pub use self::admission::AdmitError;
+pub use self::past::PastCall;
 use self::table::Table;
 use super::handle::{Command, Shared};
 use super::kept::{Age, Kept};
@@ -48,12 +50,14 @@ pub struct CallsConfig {
     pub log: LogConfig,
     /// How long a foreground call goes on without any reader.
     pub grace: Duration,
-    /// How long a foreground call is kept after its end.
+    /// How long a foreground call is kept after its end, and after it was last read.
     pub keep_foreground: Duration,
     /// How many foreground calls are kept after their end.
     pub keep_foreground_calls: usize,
     /// How long a background call is kept after its end.
     pub keep_background: Duration,
+    /// How long the record of a call is kept after its end.
+    pub keep_records: Duration,
     /// How long a background call waits for more inputs before it is cancelled.
     pub upload_grace: Duration,
 }
@@ -90,7 +94,7 @@ pub enum Created {
 }
 
 impl Calls {
-    /// The calls that the store has: those that have not ended go on. Starts the task that forgets old ones.
+    /// The calls that the store has: those that have not ended go on. Starts the task by which old ones expire.
     pub async fn start(
         config: CallsConfig,
         fleet: Fleet,
@@ -117,7 +121,7 @@ impl Calls {
         for call in stored {
             calls.restore(call, blobs).await?;
         }
-        tasks.spawn_critical("forget calls", calls.clone().forget());
+        tasks.spawn_critical("expire calls", calls.clone().expire_all());
         Ok(calls)
     }
 
@@ -204,7 +208,7 @@ impl Calls {
             number.and_then(|number| table.remove(number))
         };
         if let Some(entry) = entry {
-            self.erase(&[entry.handle]).await;
+            self.erase(&entry.handle).await;
         }
     }
 
@@ -335,6 +339,7 @@ pub(super) fn first_record(new: &NewCall, created: String) -> CallRecord {
         seq: 0,
         exit_code: None,
         error: None,
+        expired: false,
     }
 }
 

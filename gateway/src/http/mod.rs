@@ -223,18 +223,22 @@ async fn act(
         Action::Metrics => Ok(health::metrics(&front.metrics)),
         Action::Openapi => Ok(health::openapi()),
         Action::CreateCall => create::create(front, who, parent, request).await,
-        Action::ListCalls => records::list(front, &who, &request),
-        Action::ReadCall => Ok(records::read(&records::find(front, &who, id)?)),
-        Action::CancelCall => records::cancel(&records::find(front, &who, id)?).await,
-        Action::ReadFunction => records::function(&records::find(front, &who, id)?).await,
+        Action::ListCalls => records::list(front, &who, request).await,
+        Action::ReadCall => Ok(records::read(&records::find(front, &who, id).await?)),
+        Action::CancelCall => records::cancel(&records::find(front, &who, id).await?).await,
+        Action::ReadFunction => {
+            records::function(&records::find(front, &who, id).await?.whole()?).await
+        }
         Action::AppendInputs => {
-            let call = records::find(front, &who, id)?;
+            let call = records::find(front, &who, id).await?.whole()?;
             // Inputs are code: whoever gives some has what their call has.
             shares::may_use(&who, &call.spec().shares)?;
             let answer = inputs::append(&call, request).await;
             answer.map_err(|problem| problem.with_call(call.id()))
         }
-        Action::ReadEvents => events::read(&records::find(front, &who, id)?, &request),
+        Action::ReadEvents => {
+            events::read(&records::find(front, &who, id).await?.whole()?, &request)
+        }
         Action::Run => run::run(front, who, request).await,
         Action::PutBlob => blobs::put(front, &who, id, request).await,
         Action::ReadBlob => blobs::read(front, &who, id, &request),

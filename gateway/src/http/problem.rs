@@ -68,6 +68,7 @@ codes! {
     BlobBusy "blob_busy" 409 "The blob is in use"
     BlobOffset "blob_offset" 409 "The upload does not go on where it broke off"
     TooManySecrets "too_many_secrets" 409 "The owner has as many secrets as one may have"
+    CallExpired "call_expired" 410 "Only the record of the call is kept"
     LengthRequired "length_required" 411 "The size must be said first"
     BlobTooLarge "blob_too_large" 413 "The blob is too large"
     TooLarge "too_large" 413 "Too large"
@@ -140,6 +141,16 @@ impl Problem {
             format!("No call has the id `{id}`."),
             "Check the id; `GET /v1/calls` lists the calls there are. The record of a call goes some time after its end.",
         )
+    }
+
+    /// A call whose inputs, function and events are kept no longer.
+    pub fn call_expired(id: &str) -> Problem {
+        Problem::new(
+            Code::CallExpired,
+            format!("What the call `{id}` was given, gave and printed is kept no longer; only its record is."),
+            "Read its record for how it ended, and submit the call again for its outputs. For how long they are kept, and within how many bytes, is said by the gateway's --keep-background, --keep-foreground and --store-limit.",
+        )
+        .with_call(id)
     }
 
     /// A file that the request needs written failed; the log says how.

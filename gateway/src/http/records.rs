@@ -11,38 +11,76 @@ use super::Front;
 use super::problem::{Code, MUSTER_CALL, Problem};
 use super::query::Query;
 use crate::auth::Identity;
-use crate::calls::{CallHandle, CallRecord, CancelError};
+use crate::calls::{CallHandle, CallRecord, CancelError, PastCall};
+use crate::store::StoreError;
+
+/// How many expired calls a list has.
+const PAST_LISTED: u32 = 1_000;
 
 #[derive(Serialize)]
 struct List {
     calls: Vec<CallRecord>,
 }
 
-/// `GET /v1/calls`: newest first, the caller's own (an admin: everybody's).
-pub fn list(front: &Front, who: &Identity, request: &Request) -> Result<Response, Problem> {
+/// A call that somebody asks for.
+pub enum Found {
+    /// Whole.
+    Here(CallHandle),
+    /// It has expired.
+    Past(Box<PastCall>),
+}
+
+impl Found {
+    /// Where there is more of it than its record.
+    pub fn whole(self) -> Result<CallHandle, Problem> {
+        match self {
+            Found::Here(call) => Ok(call),
+            Found::Past(call) => Err(Problem::call_expired(&call.record.id)),
+        }
+    }
+}
+
+/// `GET /v1/calls`: newest first, the caller's own (an admin: everybody's); after those that are whole the newest that have expired.
+pub async fn list(front: &Front, who: &Identity, request: Request) -> Result<Response, Problem> {
     Query::parse(request.uri().query(), &[], &[])?;
+    let past = front.calls.past_calls(who.sees_only(), PAST_LISTED).await.map_err(unread)?;
     let handles = front.calls.handles();
     let seen = handles.iter().filter(|call| who.sees(call.owner()));
-    let calls = seen.map(CallHandle::record).collect();
-    Ok(plain_json(&List { calls }))
+    let whole = seen.map(CallHandle::record);
+    Ok(plain_json(&List { calls: whole.chain(past.into_iter().map(|call| call.record)).collect() }))
 }
 
 /// The call, if it is there and the caller's to see; the two are not told apart.
-pub fn find(front: &Front, who: &Identity, id: &str) -> Result<CallHandle, Problem> {
-    let call = front.calls.get(id).filter(|call| who.sees(call.owner()));
-    call.ok_or_else(|| Problem::unknown_call(id))
+pub async fn find(front: &Front, who: &Identity, id: &str) -> Result<Found, Problem> {
+    if let Some(call) = front.calls.get(id) {
+        let seen = Some(call).filter(|call| who.sees(call.owner()));
+        return seen.map(Found::Here).ok_or_else(|| Problem::unknown_call(id));
+    }
+    let past = front.calls.past(id).await.map_err(unread)?;
+    let seen = past.filter(|call| who.sees(&call.owner));
+    seen.map(|call| Found::Past(Box::new(call))).ok_or_else(|| Problem::unknown_call(id))
+}
+
+fn unread(error: StoreError) -> Problem {
+    tracing::error!(error = crate::chain(&error), "records of expired calls could not be read");
+    Problem::internal()
 }
 
 /// `GET /v1/calls/{id}`.
-pub fn read(call: &CallHandle) -> Response {
-    json(&call.record(), call.id())
+pub fn read(call: &Found) -> Response {
+    match call {
+        Found::Here(call) => json(&call.record(), call.id()),
+        Found::Past(call) => json(&call.record, &call.record.id),
+    }
 }
 
 /// `DELETE /v1/calls/{id}`.
-pub async fn cancel(call: &CallHandle) -> Result<Response, Problem> {
-    let cancelled = call.cancel_for_good().await;
-    cancelled.map_err(|why| not_for_good(&why).with_call(call.id()))?;
-    let mut response = json(&call.record(), call.id());
+pub async fn cancel(call: &Found) -> Result<Response, Problem> {
+    if let Found::Here(call) = call {
+        let cancelled = call.cancel_for_good().await;
+        cancelled.map_err(|why| not_for_good(&why).with_call(call.id()))?;
+    }
+    let mut response = read(call);
     *response.status_mut() = StatusCode::ACCEPTED;
     Ok(response)
 }

@@ -204,9 +204,14 @@ impl Drop for Gateway {
 
 /// Waits for a condition, looking again every few milliseconds.
 pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    until_found(what, async || condition()).await;
+}
+
+/// The same for a condition that has to be asked for.
+pub async fn until_found(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let looked = tokio::time::timeout(DEADLINE, async {
         let mut tick = tokio::time::interval(Duration::from_millis(2));
-        while !condition() {
+        while !condition().await {
             tick.tick().await;
         }
     });

@@ -17,8 +17,10 @@ pub(super) struct Table {
 pub(super) struct Entry {
     pub handle: CallHandle,
     key: Option<(String, String)>,
-    /// How old the store was then.
+    /// How old the store was when it ended, as far as that was noticed.
     pub ended: Option<Duration>,
+    /// The same of when a foreground call was last seen with a reader after that.
+    pub read: Option<Duration>,
 }
 
 impl Table {
@@ -35,7 +37,7 @@ impl Table {
         if let Some(key) = key.clone() {
             self.by_key.insert(key, number);
         }
-        self.by_number.insert(number, Entry { handle, key, ended });
+        self.by_number.insert(number, Entry { handle, key, ended, read: None });
         number
     }
 

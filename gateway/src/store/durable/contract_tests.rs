@@ -1,3 +1,5 @@
+use std::slice;
+
 use super::*;
 
 fn payload(bytes: usize, byte: u8) -> Payload {
@@ -96,6 +98,44 @@ async fn contract(store: &dyn CallStore) {
     store.commit(&late).await.expect("changes of a call that is gone are no error");
     assert_eq!(store.load().await.expect("loads").0.len(), 1);
     store.commit(&[create("c-3", Some("k"))]).await.expect("the key is free again");
+    records_outlive_what_expires(store).await;
+}
+
+/// What is left of calls that have expired; the store has `c-2` and `c-3`.
+async fn records_outlive_what_expires(store: &dyn CallStore) {
+    let record = |call: &str, owner: &str, ended_s| StoredRecord {
+        call: call.to_owned(),
+        owner: owner.to_owned(),
+        ended_s,
+        record: Bytes::from(format!("record of {call}")),
+    };
+    let (kept, other) = (record("c-3", "me", 70), record("c-4", "you", 80));
+    let changes = [
+        events("c-3", 1, 4, payload(ROW_BYTES + 1, b'x')),
+        Change::Expire(kept.clone()),
+        Change::Expire(other.clone()),
+    ];
+    store.commit(&changes).await.expect("room");
+    let (calls, _) = store.load().await.expect("loads");
+    assert!(calls.iter().all(|call| call.created.call == "c-2"), "{calls:?}");
+    assert!(store.function("c-3").await.is_err(), "the payloads are gone");
+    assert_eq!(store.record("c-3").await.expect("reads"), Some(kept.clone()));
+    assert_eq!(store.record("c-4").await.expect("reads"), Some(other.clone()), "it was not there");
+    assert_eq!(store.record("c-2").await.expect("reads"), None, "it has not expired");
+    let of = async |owner, at_most| store.records(owner, at_most).await.expect("reads");
+    assert_eq!(of(None, 9).await, [other.clone(), kept.clone()], "the newest first");
+    assert_eq!(of(None, 1).await, slice::from_ref(&other));
+    assert_eq!(of(Some("me"), 9).await, slice::from_ref(&kept));
+    store.commit(&[create("c-5", Some("k"))]).await.expect("its key is free");
+
+    let forget = |ended_before_s, at_most| [Change::Forget { ended_before_s, at_most }];
+    store.commit(&forget(70, 2)).await.expect("room");
+    assert_eq!(of(None, 9).await.len(), 2, "neither is so old");
+    store.commit(&forget(71, 2)).await.expect("room");
+    assert_eq!(of(None, 9).await, slice::from_ref(&other), "the other ended later");
+    store.commit(&[Change::Expire(record("c-2", "me", 90))]).await.expect("room");
+    store.commit(&forget(0, 1)).await.expect("room");
+    assert_eq!(of(None, 9).await, [record("c-2", "me", 90)], "the oldest goes past so many");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{
     Answer, CallStore, Change, Chunk, CreatedCall, Events, Payload, StoredCall, StoredChunk,
-    StoredExchange,
+    StoredExchange, StoredRecord,
 };
 use crate::store::StoreError;
 
@@ -20,6 +20,8 @@ pub struct MemoryCallStore {
 #[derive(Debug, Default)]
 struct State {
     calls: Vec<Call>,
+    /// The newest last.
+    records: Vec<StoredRecord>,
     age_s: u64,
 }
 
@@ -72,6 +74,18 @@ impl State {
                 self.calls.retain(|kept| kept.created.call != *call);
                 return;
             }
+            Change::Expire(record) => {
+                self.calls.retain(|kept| kept.created.call != record.call);
+                self.records.retain(|kept| kept.call != record.call);
+                self.records.push(record.clone());
+                return;
+            }
+            Change::Forget { ended_before_s, at_most } => {
+                self.records.retain(|kept| kept.ended_s >= *ended_before_s);
+                let past = self.records.len().saturating_sub(*at_most as usize);
+                self.records.drain(..past);
+                return;
+            }
             Change::Chunk(Chunk { call, .. })
             | Change::Events(Events { call, .. })
             | Change::Exchange(StoredExchange { call, .. })
@@ -101,7 +115,11 @@ impl State {
                 call.exchanges.clear();
                 call.end = Some((record.clone(), *age_s));
             }
-            Change::Create(_) | Change::Delete { .. } | Change::Age(_) => {}
+            Change::Create(_)
+            | Change::Delete { .. }
+            | Change::Expire(_)
+            | Change::Forget { .. }
+            | Change::Age(_) => {}
         }
     }
 }
@@ -181,5 +199,22 @@ impl CallStore for MemoryCallStore {
     fn events<'a>(&'a self, call: &'a str, seq: u64, bytes: usize) -> Answer<'a, Vec<Bytes>> {
         let found = self.with(call, seq, |call| Some(call.events_after(seq, bytes)));
         Box::pin(async move { found })
+    }
+
+    fn record<'a>(&'a self, call: &'a str) -> Answer<'a, Option<StoredRecord>> {
+        let found = self.lock().records.iter().find(|kept| kept.call == call).cloned();
+        Box::pin(async move { Ok(found) })
+    }
+
+    fn records<'a>(
+        &'a self,
+        owner: Option<&'a str>,
+        at_most: u32,
+    ) -> Answer<'a, Vec<StoredRecord>> {
+        let state = self.lock();
+        let theirs = state.records.iter().rev();
+        let theirs = theirs.filter(|kept| owner.is_none_or(|owner| kept.owner == owner));
+        let found = theirs.take(at_most as usize).cloned().collect();
+        Box::pin(async move { Ok(found) })
     }
 }

@@ -8,7 +8,7 @@
 //! - [`SqliteStore`]: rows in SQLite (WAL, `synchronous=FULL`, read back at start), payloads over [`ROW_BYTES`] as files beside it ([`PayloadFiles`]), each synced with its folder before the row that names it commits.
 //! - [`MemoryCallStore`]: maps, for tests. Both pass the same contract suite.
 //!
-//! **Who writes what.** The registry creates and deletes calls; the request that gives inputs writes their chunk *before* the call's owner hears of it; the owner writes events and the end. So of one call nothing is written by two at once.
+//! **Who writes what.** The registry creates, expires and deletes calls; the request that gives inputs writes their chunk *before* the call's owner hears of it; the owner writes events and the end. So of one call nothing is written by two at once.
 //!
 //! **Failures.**
 //! - No space: that change is refused ([`StoreError::Full`]) and nothing of it is kept; what waited with it is tried by itself. The caller answers 507, or tries again.
@@ -55,6 +55,11 @@ pub trait CallStore: Send + Sync + 'static {
     fn chunk<'a>(&'a self, call: &'a str, first: u64) -> Answer<'a, Bytes>;
     /// Batches of events that hold those after `seq`, in order: at least the next one, if there is one, and not many more bytes than `bytes`.
     fn events<'a>(&'a self, call: &'a str, seq: u64, bytes: usize) -> Answer<'a, Vec<Bytes>>;
+    /// The record of a call that has [expired](Change::Expire).
+    fn record<'a>(&'a self, call: &'a str) -> Answer<'a, Option<StoredRecord>>;
+    /// The newest of these records, of one owner or of all.
+    fn records<'a>(&'a self, owner: Option<&'a str>, at_most: u32)
+    -> Answer<'a, Vec<StoredRecord>>;
 }
 
 /// One change of what is kept.
@@ -95,6 +100,15 @@ pub enum Change {
     Delete {
         /// Which call.
         call: String,
+    },
+    /// A call's payloads go and its record stays; of a call that the store did not have, it comes.
+    Expire(StoredRecord),
+    /// Records go: those of calls that ended before the store was so old, in seconds, and the oldest past so many.
+    Forget {
+        /// The age.
+        ended_before_s: u64,
+        /// How many stay.
+        at_most: u32,
     },
     /// The store is so old, in seconds: the sum of the times that gateways ran on it.
     Age(u64),
@@ -162,6 +176,19 @@ pub struct StoredExchange {
     pub host: String,
     /// So many bytes of what it sent are in the events.
     pub taken: u64,
+}
+
+/// What is left of a call once its payloads are gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRecord {
+    /// Which call.
+    pub call: String,
+    /// Whose it is.
+    pub owner: String,
+    /// How old the store was when it ended, in seconds.
+    pub ended_s: u64,
+    /// Its last record, as JSON.
+    pub record: Bytes,
 }
 
 /// Inputs `first .. first + count` have ended, `failed` of them with an exception or a failure.

@@ -56,6 +56,7 @@ _HOMES = {
     "NoHosts": "_errors",
     "ImageError": "_errors",
     "CallNotFound": "_errors",
+    "CallExpired": "_errors",
     "DataError": "_errors",
     "SecretError": "_errors",
     "ShareError": "_errors",
@@ -85,6 +86,7 @@ if TYPE_CHECKING:
     from ._errors import ApiError as ApiError
     from ._errors import AuthError as AuthError
     from ._errors import CallError as CallError
+    from ._errors import CallExpired as CallExpired
     from ._errors import CallFailed as CallFailed
     from ._errors import CallNotFound as CallNotFound
     from ._errors import Cancelled as Cancelled

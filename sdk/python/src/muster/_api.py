@@ -13,6 +13,7 @@ from ._config import Endpoint, inside
 from ._errors import (
     ApiError,
     AuthError,
+    CallExpired,
     CallNotFound,
     DataError,
     ImageError,
@@ -36,6 +37,7 @@ _BY_CODE: dict[str, type[ApiError]] = {
     "no_image_for_python": ImageError,
     "python_mismatch": ImageError,
     "unknown_call": CallNotFound,
+    "call_expired": CallExpired,
     "unknown_blob": DataError,
     "blob_too_large": DataError,
     "blobs_full": DataError,

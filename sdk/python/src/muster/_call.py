@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, Optional, overload
 
 from . import _api
 from ._config import Endpoint, resolve
-from ._errors import CallError, CallFailed, UsageTypeError, UsageValueError
+from ._errors import CallError, CallExpired, CallFailed, UsageTypeError, UsageValueError
 from ._options import Results, checked_results
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ class CallStatus:
 
     `state` is `queued`, `running`, `succeeded`, `failed` or `cancelled`. `done` inputs have ended, `failed` of them
     failed; `total` is None while inputs may still come. `waiting` says why nothing runs. `created` and `ended` are
-    RFC 3339 times. `error` holds `code`, `message` and `action` where the call itself failed.
+    RFC 3339 times. `error` holds `code`, `message` and `action` where the call itself failed. `expired` says that its
+    outputs and prints are kept no longer.
     """
 
     id: str
@@ -43,6 +45,7 @@ class CallStatus:
     created: Optional[str]
     ended: Optional[str]
     error: Optional[dict[str, Any]]
+    expired: bool
 
     @property
     def finished(self) -> bool:
@@ -59,7 +62,8 @@ class Call:
         [1, 2]
 
     `url` and `token` are found as for `remote_parallel_map`. Every method raises `TransportError` where the gateway
-    cannot be reached, and `CallNotFound` where it does not know the call.
+    cannot be reached, and `CallNotFound` where it does not know the call; those that read outputs or prints raise
+    `CallExpired` where these are kept no longer, which `status()` still tells.
     """
 
     def __init__(self, id: str, url: Optional[str] = None, token: Optional[str] = None) -> None:  # noqa: A002
@@ -90,7 +94,9 @@ class Call:
         """Wait until the call has ended, however it did; `TimeoutError` after `timeout` seconds."""
         from ._follow import Ended, follow
 
-        follow(self._endpoint, self.id, Ended(), timeout)
+        # One that has expired ended before that.
+        with contextlib.suppress(CallExpired):
+            follow(self._endpoint, self.id, Ended(), timeout)
         return self.status()
 
     @overload
@@ -224,6 +230,7 @@ def _status(record: dict[str, Any]) -> CallStatus:
         created=record.get("created"),
         ended=record.get("ended"),
         error=record.get("error"),
+        expired=bool(record.get("expired")),
     )
 
 

@@ -44,7 +44,10 @@ def _run(chosen: argparse.Namespace) -> int:
 
     if chosen.command == "calls":
         _table(["call", "state", "done", "total", "name"], [
-            [c.id, c.state, str(c.done), "?" if c.total is None else str(c.total), c.name]
+            [
+                c.id, c.state + (", expired" if c.expired else ""), str(c.done),
+                "?" if c.total is None else str(c.total), c.name,
+            ]
             for c in _call.calls(chosen.url)
         ])  # fmt: skip
         return 0

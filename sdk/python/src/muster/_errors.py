@@ -12,6 +12,7 @@
     │   ├── NoHosts                  no host is connected, or none is large enough for one worker
     │   ├── ImageError               unknown image, or no image with this Python version
     │   ├── CallNotFound             no such call
+    │   │   └── CallExpired          its outputs and prints are kept no longer; its `status()` is
     │   ├── NestedError              a function made a call too deep, or too many at once
     │   ├── SecretError              no such secret, or as many as there may be
     │   ├── ShareError               no host has the share, or the token may not use it
@@ -43,6 +44,7 @@ __all__ = [
     "ApiError",
     "AuthError",
     "CallError",
+    "CallExpired",
     "CallFailed",
     "CallNotFound",
     "Cancelled",
@@ -139,7 +141,11 @@ class ImageError(ApiError):
 
 
 class CallNotFound(ApiError):
-    """There is no such call, or it has expired."""
+    """There is no such call."""
+
+
+class CallExpired(CallNotFound):
+    """What the call gave and printed is kept no longer; its `status()` still says how it ended."""
 
 
 class DataError(ApiError):

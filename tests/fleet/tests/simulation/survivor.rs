@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_gateway::store::StoreError;
-use muster_gateway::store::durable::{Answer, CallStore, Change, MemoryCallStore, StoredCall};
+use muster_gateway::store::durable::{
+    Answer, CallStore, Change, MemoryCallStore, StoredCall, StoredRecord,
+};
 
 /// What a commit takes: there is a moment in which a crash can come between.
 const COMMIT: Duration = Duration::from_millis(3);
@@ -51,5 +53,17 @@ impl CallStore for Survivor {
 
     fn events<'a>(&'a self, call: &'a str, seq: u64, bytes: usize) -> Answer<'a, Vec<Bytes>> {
         self.store.events(call, seq, bytes)
+    }
+
+    fn record<'a>(&'a self, call: &'a str) -> Answer<'a, Option<StoredRecord>> {
+        self.store.record(call)
+    }
+
+    fn records<'a>(
+        &'a self,
+        owner: Option<&'a str>,
+        at_most: u32,
+    ) -> Answer<'a, Vec<StoredRecord>> {
+        self.store.records(owner, at_most)
     }
 }

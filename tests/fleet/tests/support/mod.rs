@@ -29,6 +29,7 @@ pub async fn calls(
         keep_foreground: patience,
         keep_foreground_calls: 1000,
         keep_background: patience,
+        keep_records: patience,
         upload_grace: patience,
     };
     let spill = Spill::new(MemoryStore::default(), 1 << 30);
