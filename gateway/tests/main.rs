@@ -5,6 +5,7 @@
 mod support;
 
 mod claims_doc;
+mod disks;
 mod errors_doc;
 mod http_access;
 mod http_blobs;

@@ -13,12 +13,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::appetite::Appetite;
+use super::damage;
 use super::family::Family;
 use super::kept::{Kept, digest};
 use super::log::{Log, LogEnd, Read, dropped_event, last_seq};
 use super::{CallOptions, CallRecord, NewCall, PushError};
 use crate::store::StoreError;
-use crate::store::durable::Digest;
+use crate::store::durable::{Batch, Digest, LostEvents};
 
 /// Commands that wait for the owner task.
 const COMMANDS: usize = 16;
@@ -266,10 +267,9 @@ impl EventReader {
             self.end.borrow_and_update();
             match self.call.shared.log.read(self.seq) {
                 Read::Frames(frames) => self.frames = frames.into(),
-                Read::Spilled(blob) => match self.read_spilled(blob).await {
-                    Some(frames) => self.frames = frames.into(),
-                    None => return None,
-                },
+                Read::Spilled { blob, last_seq } => {
+                    self.frames = self.read_spilled(blob, last_seq).await.into();
+                }
                 Read::Stored => match self.read_stored().await {
                     Some(frames) => self.frames = frames.into(),
                     None => return None,
@@ -307,28 +307,25 @@ impl EventReader {
         Some(Entry::Logged(frame))
     }
 
-    async fn read_spilled(&mut self, blob: crate::store::Blob) -> Option<Vec<Frame<Pieces>>> {
+    async fn read_spilled(
+        &mut self,
+        blob: crate::store::Blob,
+        last_seq: u64,
+    ) -> Vec<Frame<Pieces>> {
         let (seq, most) = (self.seq, self.appetite.next(Instant::now()));
         let read = blob.read(move |bytes| Log::decode_next(vec![bytes], seq, most)).await;
-        read.inspect_err(|error| {
-            let error = crate::chain(error);
+        read.unwrap_or_else(|error| {
+            let error = crate::chain(&error);
             tracing::error!(call = self.call.id(), error, "events could not be read back");
+            vec![Frame { seq: last_seq, ..damage::untold(last_seq - seq).into() }]
         })
-        .ok()
     }
 
     async fn read_stored(&mut self) -> Option<Vec<Frame<Pieces>>> {
         let kept = self.call.shared.kept.as_ref()?;
         let most = self.appetite.next(Instant::now());
-        let (seq, found) = (self.seq, kept.journal.store().events(self.call.id(), self.seq, most));
-        let frames = match found.await {
-            Ok(batches) => {
-                // A batch may have megabytes, and many readers may come to its end in one moment.
-                let decoding =
-                    tokio::task::spawn_blocking(move || Log::decode_next(batches, seq, most));
-                let decoded = decoding.await;
-                decoded.unwrap_or_else(|error| Err(StoreError::Io(std::io::Error::other(error))))
-            }
+        let frames = match kept.journal.store().events(self.call.id(), self.seq, most).await {
+            Ok(batches) => self.next_of(batches, most).await,
             Err(error) => Err(error),
         };
         match frames {
@@ -340,6 +337,34 @@ impl EventReader {
                 None
             }
         }
+    }
+
+    /// The next frames of these batches, or what stands for them.
+    async fn next_of(
+        &self,
+        batches: Vec<Batch>,
+        most: usize,
+    ) -> Result<Vec<Frame<Pieces>>, StoreError> {
+        let mut whole = Vec::with_capacity(batches.len());
+        for batch in batches {
+            match batch {
+                Batch::Whole(bytes) => whole.push(bytes),
+                Batch::Damaged(lost) if whole.is_empty() => return Ok(self.stand_in(&lost)),
+                Batch::Damaged(_) => break,
+            }
+        }
+        let seq = self.seq;
+        // A batch may have megabytes, and many readers may come to its end in one moment.
+        let decoded = tokio::task::spawn_blocking(move || Log::decode_next(whole, seq, most)).await;
+        decoded.unwrap_or_else(|error| Err(StoreError::Io(std::io::Error::other(error))))
+    }
+
+    fn stand_in(&self, lost: &LostEvents) -> Vec<Frame<Pieces>> {
+        let (record, end) = (self.call.record(), *self.end.borrow());
+        let has_end = record.ended.is_some() && end.closed && end.seq == lost.last_seq;
+        let mut frames = damage::stand_in(lost, has_end.then_some(&record));
+        frames.retain(|frame| last_seq(frame) > self.seq);
+        frames
     }
 
     /// Waits for news of the log (`None`), or until progress should be told.

@@ -1,7 +1,7 @@
 //! The events of one call, numbered by `seq`, for any number of readers from any point.
 //!
 //! One writer (the call's owner task) appends; events go into segments of about 256 KiB. The newest segments lie in memory; past the memory budget the oldest are written to the spill by
-//! [`Log::settle`], which the owner awaits, so that a disk slower than the workers slows the workers and nothing grows. Readers take events from wherever they lie.
+//! [`Log::settle`], which the owner awaits, so that a disk slower than the workers, or full, slows the workers and nothing grows. Readers take events from wherever they lie.
 //!
 //! Everything is written in the end: a reader may come back for it, or come late. But what a live reader takes from memory need not be read back, and that
 //! saves as much as writing costs; so `settle` waits for a reader that keeps up to pass a segment before it is
@@ -80,6 +80,8 @@ struct State {
     next_reader: u64,
     /// No reader kept up, and none has caught up since.
     behind: bool,
+    /// What should have been spilled could not be: the disk is full.
+    stuck: bool,
 }
 
 #[derive(Debug)]
@@ -101,8 +103,13 @@ enum Data {
 pub enum Read {
     /// Events, in order; the first may begin before the asked `seq` where an OUTPUTS frame spans it.
     Frames(Vec<Frame<Pieces>>),
-    /// A spilled segment that holds the next events.
-    Spilled(Blob),
+    /// A spilled segment that holds the next events, up to its last.
+    Spilled {
+        /// Where they lie.
+        blob: Blob,
+        /// The last of them.
+        last_seq: u64,
+    },
     /// The next events are in the store.
     Stored,
     /// Events up to and including `seq`, `bytes` of prints and outputs, are no longer kept.
@@ -168,7 +175,7 @@ impl Log {
         self.end.send_replace(end);
     }
 
-    /// Spills the oldest segments until the rest fits the memory budget.
+    /// Spills the oldest segments until the rest fits the memory budget. Where the disk is full they stay, and the log is [clogged](Log::is_clogged) until this is called again when there is room.
     pub async fn settle(&self) -> Result<(), StoreError> {
         if self.trim() {
             return Ok(());
@@ -183,7 +190,13 @@ impl Log {
                 })
                 .collect();
             drop(frames);
-            let blob = self.spill.put(parts).await?;
+            let blob = match self.spill.put(parts).await {
+                Err(StoreError::Full) => {
+                    self.lock().stuck = true;
+                    return Ok(());
+                }
+                stored => stored?,
+            };
             let mut state = self.lock();
             let at = state.segments.partition_point(|segment| segment.last_seq < last_seq);
             let freed = match state.segments.get_mut(at) {
@@ -195,6 +208,7 @@ impl Log {
             };
             state.memory -= freed;
         }
+        self.lock().stuck = false;
         Ok(())
     }
 
@@ -250,7 +264,7 @@ impl Log {
             return if state.kept.is_some() { Read::Stored } else { Read::Nothing };
         };
         match &segment.data {
-            Data::Spilled(blob) => Read::Spilled(blob.clone()),
+            Data::Spilled(blob) => Read::Spilled { blob: blob.clone(), last_seq: segment.last_seq },
             Data::Memory(frames) => {
                 if let Some(first) = frames.first()
                     && first.seq > seq + 1

@@ -25,7 +25,7 @@ async fn read_all(log: &Log, mut seq: u64) -> Vec<u64> {
     loop {
         let frames = match log.read(seq) {
             Read::Frames(frames) => frames,
-            Read::Spilled(blob) => {
+            Read::Spilled { blob, .. } => {
                 Log::decode(blob.get().await.expect("there"), seq).expect("own bytes")
             }
             Read::Forgotten { seq: forgotten, .. } => {
@@ -86,7 +86,7 @@ async fn follow(pause: Duration) -> (usize, Duration) {
             loop {
                 let frames = match log.read(seq) {
                     Read::Frames(frames) => frames,
-                    Read::Spilled(blob) => {
+                    Read::Spilled { blob, .. } => {
                         spilled += 1;
                         Log::decode(blob.get().await.expect("there"), seq).expect("own bytes")
                     }

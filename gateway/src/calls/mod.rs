@@ -10,6 +10,7 @@
 //! - `owner`: the one task that owns the machine and the queue of a call and writes its log. Everything else holds a [`CallHandle`].
 //! - `hosts`: what one host was promised and sent, and what it said that was taken. `away`: how long a host is waited for whose connection broke.
 //! - `registry`: [`Calls`], all calls by id; admission; until when calls are kept, and their records after that.
+//! - `damage`: what is said in place of what the disk has changed.
 //! - `kept`, `saver`, `restore`: what a background call has in the store, how its events get there, and how it goes on from there after a restart.
 //!
 //! **States of a call.** `queued` (no worker yet) → `running` → `succeeded` | `failed` | `cancelled`. The owner task ends with the call; its log and last record stay readable until it *expires*, and its record for longer.
@@ -21,13 +22,14 @@
 //! run again, at an attempt above every one that events told of, unless their host is back and holds them (`away`); strikes are forgotten. The values of its [`secrets`](crate::secrets) are not kept with it: they are read whenever a host begins to work on it, and one that was deleted fails it then. A call whose inputs are not closed waits for its client to go on under the same key, for a time.
 //!
 //! **Failures.** A link that breaks leaves its leases for some seconds, in which its host may come back with them (`away`); then, or when an exchange ends before its inputs, they are given back (attempt + 1, counted as ours). An output for an input that this link does not hold at this attempt is late and dropped. A client that is gone: a foreground call without any reader for its
-//! grace period is cancelled. A blob that cannot be read back ends the call with `internal`: nothing is invented.
+//! grace period is cancelled. What the disk has changed is found when it is read (`damage`): an input is failed without being run, an output is a failure in the stream, and all others go on. Where the disk is full that the store or the spill needs, the call takes no inputs or no outputs until there is room, and says so. Any other error of the store ends the call with `internal`: nothing is invented.
 //!
 //! **Not here.** HTTP, containers, and where workers go (`fleet`). Foreground calls do not survive a restart of the gateway: their clients hold the inputs, and submit again what has no output.
 
 mod appetite;
 mod away;
 mod cancel;
+mod damage;
 mod family;
 mod handle;
 mod hosts;

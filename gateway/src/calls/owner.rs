@@ -1,20 +1,21 @@
 //! The task that owns a call: it alone changes what becomes of its inputs, and says so in the log and the record.
 
 mod commands;
+mod end;
+mod leases;
 mod news;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_wire::message::CallError;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::handle::{Command, Shared, event};
 use super::hosts::Hosts;
-use super::machine::{LinkId, Machine};
+use super::machine::Machine;
 use super::queue::Queue;
 use super::saver::Saver;
 use super::wait::{self, Workers};
@@ -24,7 +25,7 @@ use crate::fleet::{Claim, Placement};
 use crate::link::Inbox;
 use crate::secrets::Secrets;
 use crate::store::durable::{Change, Digest, StoredExchange};
-use crate::store::{Spill, StoreError};
+use crate::store::{FULL_PAUSE, Spill, StoreError};
 use crate::tasks::Tasks;
 
 /// News from hosts that wait to be taken in.
@@ -56,6 +57,8 @@ pub(super) struct Begun {
     pub digests: BTreeMap<u64, (u64, Digest)>,
     /// An input that failed in an earlier gateway, if any did.
     pub failed: Option<u64>,
+    /// Its function cannot be read back.
+    pub damaged: bool,
     /// What hosts had of it when an earlier gateway ended.
     pub exchanges: Vec<StoredExchange>,
     /// Keeps the call's shared data.
@@ -66,7 +69,7 @@ impl Begun {
     /// A call without inputs yet.
     pub fn new(machine: Machine, queue: Queue) -> Begun {
         let (digests, exchanges) = (BTreeMap::new(), Vec::new());
-        Begun { machine, queue, digests, failed: None, exchanges, pin: None }
+        Begun { machine, queue, digests, failed: None, damaged: false, exchanges, pin: None }
     }
 }
 
@@ -90,6 +93,8 @@ struct Owner {
     digests: BTreeMap<u64, (u64, Digest)>,
     /// When the client gave inputs last.
     fed: Instant,
+    /// Events wait for space in the store.
+    store_full: bool,
 }
 
 /// Why the call cannot go on.
@@ -98,7 +103,7 @@ type Broken = StoreError;
 pub(super) async fn run(start: Start) {
     let Start { shared, mut commands, claim, begun, grace, upload_grace, tasks, live, .. } = start;
     let (secrets, spill) = (start.secrets, start.spill);
-    let Begun { machine, queue, digests, failed, exchanges, pin } = begun;
+    let Begun { machine, queue, digests, failed, damaged, exchanges, pin } = begun;
     let (news, mut inbox) = Inbox::new(INBOX);
     let mut placed = claim.placement.clone();
     let mut links = claim.links.clone();
@@ -121,16 +126,18 @@ pub(super) async fn run(start: Start) {
         progress: Instant::now(),
         digests,
         fed: Instant::now(),
+        store_full: false,
         shared: shared.clone(),
     };
     exchanges.iter().for_each(|exchange| owner.hosts.restore(exchange));
     let mut saver = Saver::of(&shared);
     owner.say_state();
-    owner.begin(failed);
+    owner.begin(failed, damaged);
     while owner.end.is_none() {
         if let Some(saver) = &mut saver {
             let unsaved = |events| owner.hosts.unsaved(&shared.spec.call, events);
             saver.go_on(owner.state == CallState::Running, unsaved).await;
+            owner.store_full = saver.is_full();
         }
         let uploading = shared.options.background && owner.machine.total().is_none();
         let look_at = owner.hosts.look_at(&links.borrow());
@@ -154,10 +161,11 @@ pub(super) async fn run(start: Start) {
                 owner.follow_placement();
                 Ok(())
             }
-            Some(command) = commands.recv(), if !owner.spill.is_full() && !owner.holds_back() => {
+            Some(command) = commands.recv(), if owner.takes_inputs() => {
                 owner.obey(command).await
             }
             () = tokio::time::sleep_until(owner.progress + PATIENCE), if owner.holds_back() => Ok(()),
+            () = tokio::time::sleep(FULL_PAUSE), if owner.waits_for_disk() => Ok(()),
             () = owner.spill.room(), if owner.spill.is_full() => Ok(()),
             Ok(()) = links.changed(), if look_at.is_some() => { owner.look_for_hosts(); Ok(()) }
             () = sleep_until(look_at), if look_at.is_some() => { owner.look_for_hosts(); Ok(()) }
@@ -204,6 +212,17 @@ async fn sleep_until(at: Option<Instant>) {
 }
 
 impl Owner {
+    /// Whether inputs that come can be kept.
+    fn takes_inputs(&self) -> bool {
+        !self.spill.is_full() && !self.queue.is_stuck() && !self.holds_back()
+    }
+
+    /// Whether inputs or events should be on a disk that is full. The store tries again by itself; what is to be spilled is tried by the next settling.
+    fn waits_for_disk(&self) -> bool {
+        let spills = self.shared.kept.is_none();
+        self.store_full || self.queue.is_stuck() || spills && self.shared.log.is_clogged()
+    }
+
     /// Whether inputs that would have to be spilled now had better wait for those that are being run. Not when the fleet could use them, nor for a
     /// client that wants to go, nor when the inputs take long.
     fn holds_back(&self) -> bool {
@@ -213,34 +232,6 @@ impl Owner {
             && self.machine.outstanding() > fed
             && !self.queue.has_room()
             && Instant::now() < self.progress + PATIENCE
-    }
-
-    /// A call that goes on where an earlier gateway left it may have come to its end already.
-    fn begin(&mut self, failed: Option<u64>) {
-        if let Some(index) = failed {
-            self.stop_at_failure(index);
-        } else if self.machine.is_complete() {
-            self.stop(CallState::Succeeded, None);
-        }
-    }
-
-    /// The client may submit what has no output to the next gateway.
-    fn stop_with_gateway(&mut self) {
-        let error = CallError {
-            code: "stopping".to_owned(),
-            message: "the gateway stopped".to_owned(),
-            action: "submit what has no output again, to the next gateway".to_owned(),
-        };
-        self.stop(CallState::Cancelled, Some(EndError::Call(error)));
-    }
-
-    fn give_up_upload(&mut self) {
-        let error = CallError {
-            code: "upload_stopped".to_owned(),
-            message: "the client of this background call gave no more inputs, nor closed them, for too long".to_owned(),
-            action: "submit the call again; with the same key it would have gone on before".to_owned(),
-        };
-        self.stop(CallState::Cancelled, Some(EndError::Call(error)));
     }
 
     /// Opens exchanges where there are workers to be had, and notes how many.
@@ -256,103 +247,19 @@ impl Owner {
 
     /// After news: leases, numbers of workers, spilling, the record, and whether the call has ended.
     async fn settle(&mut self) -> Result<(), Broken> {
-        if self.end.is_none() && self.machine.is_complete() {
-            self.stop(CallState::Succeeded, None);
-        }
-        if self.end.is_none() {
+        if self.end.is_none() && !self.machine.is_complete() {
             self.tell_workers();
+            self.queue.settle().await?;
             self.lease().await?;
             let wanted = self.wanted();
             self.claim.want(wanted).await;
         }
+        if self.end.is_none() && self.machine.is_complete() {
+            self.stop(CallState::Succeeded, None);
+        }
         self.shared.log.settle().await?;
         self.publish();
         Ok(())
-    }
-
-    /// How many workers the call can use. While inputs may still come it keeps what it has.
-    fn wanted(&self) -> u32 {
-        let limit = self.shared.options.max_parallelism.unwrap_or(u32::MAX);
-        let useful = u32::try_from(self.machine.outstanding()).unwrap_or(u32::MAX);
-        let placed = self.placement.targets.iter().map(|target| target.workers).sum();
-        let kept = match self.machine.total() {
-            Some(_) => 0,
-            None => placed,
-        };
-        // What its waiting workers lend is for its children.
-        let limit = match self.shared.family.children() {
-            0 => limit,
-            _ => limit.min(placed.max(1)),
-        };
-        useful.max(kept).min(self.placement.slots.max(1)).min(limit)
-    }
-
-    /// Tells hosts how many workers they may have. A host keeps one while it holds inputs: none is taken from it unfinished.
-    fn tell_workers(&mut self) {
-        let holds = |id| self.machine.leased_to(id) > 0;
-        self.hosts.tell_workers(holds, self.machine.received());
-    }
-
-    /// Leases inputs to hosts as far as their demand goes, turn by turn.
-    async fn lease(&mut self) -> Result<(), Broken> {
-        let mut from = 0;
-        while self.machine.next().is_some() && !self.hosts.awaited() {
-            let Some((id, _)) = self.hosts.willing_from(from) else {
-                match from {
-                    0 => break,
-                    // The next turn.
-                    _ => from = 0,
-                }
-                continue;
-            };
-            if !self.lease_to(id).await? {
-                self.hosts.unwilling(id);
-            }
-            from = id + 1;
-        }
-        Ok(())
-    }
-
-    async fn lease_to(&mut self, id: LinkId) -> Result<bool, Broken> {
-        let (Some(next), Some((_, host))) = (self.machine.next(), self.hosts.willing_from(id))
-        else {
-            return Ok(false);
-        };
-        let Some((wanted, bytes)) = host.allowance() else { return Ok(false) };
-        let count = wanted.min(next.end - next.first);
-        let inputs = self.queue.take(next.first, count, bytes).await?.at_attempt(next.attempt);
-        let count = inputs.len() as u64;
-        if !host.give(&inputs) {
-            return Ok(false);
-        }
-        self.machine.lease(id, count);
-        Ok(true)
-    }
-
-    fn stop(&mut self, state: CallState, error: Option<EndError>) {
-        if self.end.is_none() {
-            self.end = Some((state, error));
-        }
-    }
-
-    fn break_down(&mut self, broken: &Broken) {
-        let error = crate::chain(broken);
-        tracing::error!(
-            call = self.shared.spec.call,
-            error,
-            "call ended: its inputs or events could not be kept"
-        );
-        let code = if matches!(broken, StoreError::Full) { "disk_full" } else { "internal" };
-        self.end = None;
-        self.stop(
-            CallState::Failed,
-            Some(EndError::Call(CallError {
-                code: code.to_owned(),
-                message: "the gateway could not keep the inputs or events of this call".to_owned(),
-                action: "look into the gateway's log, make room on its disk, and submit again"
-                    .to_owned(),
-            })),
-        );
     }
 
     fn say_state(&self) {
@@ -369,6 +276,7 @@ impl Owner {
             host_says: if idle { self.hosts.waiting() } else { None },
             suspect: if idle { self.hosts.suspect() } else { None },
             has_run: self.state == CallState::Running,
+            disk_full: self.waits_for_disk(),
         };
         let waiting = wait::why(
             self.machine.outstanding(),
@@ -392,54 +300,5 @@ impl Owner {
             record.waiting = waiting;
             changed
         });
-    }
-
-    async fn finish(mut self, saver: Option<Saver>, tasks: &Tasks) {
-        let (state, error) = self.end.take().unwrap_or((CallState::Cancelled, None));
-        self.state = state;
-        self.publish();
-        let record = self.shared.record.borrow().clone();
-        let end = json!({
-            "type": "end", "state": state, "done": record.done, "failed": record.failed,
-            "total": record.total, "error": error,
-        });
-        let mut last = record;
-        last.ended = Some(super::registry::now());
-        (last.workers, last.hosts, last.waiting) = (0, 0, None);
-        last.exit_code = if last.total == Some(1) { last.exit_code } else { None };
-        last.error = error;
-        let release = |hosts: Hosts| {
-            for host in hosts.into_all() {
-                if state == CallState::Succeeded {
-                    host.finish(self.machine.received());
-                }
-            }
-        };
-        match saver {
-            Some(saver) => {
-                self.shared.log.close(event(end));
-                release(self.hosts);
-                let seq = self.shared.log.last_seq();
-                last.seq = seq;
-                if !saver.end(&last, || tasks.is_stopping()).await {
-                    // The next gateway ends it.
-                    return self.shared.log.suspend();
-                }
-                self.shared.record.send_replace(last);
-                drop(self.live);
-                self.shared.log.saved(seq);
-            }
-            None => {
-                self.shared.record.send_replace(last);
-                // Who sees the end may count on the room for another call.
-                drop(self.live);
-                self.shared.log.close(event(end));
-                release(self.hosts);
-            }
-        }
-        let call = &self.shared.spec.call;
-        let (done, failed, late) =
-            (self.machine.done(), self.machine.failed(), self.machine.late());
-        tracing::info!(call, ?state, done, failed, late, "call ended");
     }
 }

@@ -26,6 +26,8 @@ pub struct Queue {
     spill: Spill,
     /// Where chunks lie anyway: nothing of this call is spilled.
     kept: Option<Kept>,
+    /// The chunk that should have been spilled, when the disk was full.
+    stuck: Option<u64>,
 }
 
 /// A call whose chunks the store keeps, and where to read them.
@@ -51,7 +53,15 @@ struct Chunk {
 impl Queue {
     /// An empty queue that holds at most about `budget` bytes of waiting inputs in memory.
     pub fn new(budget: usize, spill: Spill) -> Queue {
-        Queue { chunks: BTreeMap::new(), memory: 0, shared: 0, budget, spill, kept: None }
+        Queue {
+            chunks: BTreeMap::new(),
+            memory: 0,
+            shared: 0,
+            budget,
+            spill,
+            kept: None,
+            stuck: None,
+        }
     }
 
     /// The same for a call whose chunks are in the store before they come here: what does not fit into memory is read again from there.
@@ -67,7 +77,7 @@ impl Queue {
             .insert(first, Chunk { end, left, inputs: None, rest: None, blob: None, spare: None });
     }
 
-    /// Adds inputs that follow the last ones.
+    /// Adds inputs that follow the last ones. Where they should be spilled and the disk is full they stay in memory, and no more should come while the queue [`is_stuck`](Queue::is_stuck).
     pub async fn push(&mut self, inputs: Inputs) -> Result<(), StoreError> {
         if inputs.is_empty() {
             return Ok(());
@@ -82,7 +92,15 @@ impl Queue {
         if !own && chunk.spare.is_none() && self.kept.is_some() {
             // It is in the store.
         } else if !own && chunk.spare.is_none() {
-            chunk.blob = Some(self.spill.put(inputs.in_pieces().body.into_iter().collect()).await?);
+            match self.spill.put(inputs.in_pieces().body.into_iter().collect()).await {
+                Err(StoreError::Full) => {
+                    self.stuck = Some(first);
+                    self.memory += cost;
+                    chunk.rest = Some(inputs.clone());
+                    chunk.inputs = Some(inputs);
+                }
+                stored => chunk.blob = Some(stored?),
+            }
         } else {
             self.memory += cost;
             self.shared += if own { 0 } else { cost };
@@ -91,6 +109,39 @@ impl Queue {
         }
         self.chunks.insert(first, chunk);
         Ok(())
+    }
+
+    /// Whether inputs are in memory that should not be, as the disk is full.
+    pub fn is_stuck(&self) -> bool {
+        self.stuck.is_some()
+    }
+
+    /// Tries to spill what [is stuck](Queue::is_stuck).
+    pub async fn settle(&mut self) -> Result<(), StoreError> {
+        let Some(chunk) = self.stuck.and_then(|first| self.chunks.get_mut(&first)) else {
+            return Ok(());
+        };
+        let Some(inputs) = &chunk.inputs else { return Ok(()) };
+        if self.memory - self.shared <= self.budget {
+            self.stuck = None;
+            return Ok(());
+        }
+        let parts = inputs.in_pieces().body.into_iter().collect();
+        match self.spill.put(parts).await {
+            Err(StoreError::Full) => {}
+            stored => {
+                chunk.blob = Some(stored?);
+                self.memory -= cost(inputs);
+                (chunk.inputs, chunk.rest, self.stuck) = (None, None, None);
+            }
+        }
+        Ok(())
+    }
+
+    /// One past the last of the inputs that lie with input `index`.
+    pub fn chunk_end(&self, index: u64) -> u64 {
+        let chunk = self.chunks.range(..=index).next_back();
+        chunk.map_or(index + 1, |(_, chunk)| chunk.end.max(index + 1))
     }
 
     /// Takes inputs from `first` on: at least one, at most `count`, and not many more bytes than `bytes`. They stay in the queue until they are
@@ -150,6 +201,7 @@ impl Queue {
                 && let Some(chunk) = self.chunks.remove(&start)
                 && let Some(inputs) = chunk.inputs
             {
+                self.stuck = self.stuck.filter(|&first| first != start);
                 self.memory -= cost(&inputs);
                 self.shared -= chunk.spare.map_or(0, |_| cost(&inputs));
             }

@@ -106,5 +106,5 @@ fn begun(stored: &StoredCall, retries: u32, mut queue: super::queue::Queue) -> B
     let first_failed = stored.done.iter().find(|done| done.failed > 0);
     let failed = first_failed.map(|done| done.first);
     let exchanges = stored.exchanges.clone();
-    Begun { machine, queue, digests, failed, exchanges, pin: None }
+    Begun { machine, queue, digests, failed, damaged: stored.damaged, exchanges, pin: None }
 }

@@ -15,11 +15,9 @@ use super::CallRecord;
 use super::handle::Shared;
 use super::kept::Kept;
 use super::log::last_seq;
-use crate::store::StoreError;
 use crate::store::durable::{Change, Done, Events, Payload, Written, written};
+use crate::store::{FULL_PAUSE, StoreError};
 
-/// How long until a write that found the disk full is tried again.
-const FULL_PAUSE: Duration = Duration::from_millis(500);
 /// How much a gateway that stops waits for what is being written.
 const LAST_WRITE: Duration = Duration::from_secs(3);
 
@@ -28,6 +26,8 @@ pub(super) struct Saver {
     kept: Kept,
     under_way: Option<UnderWay>,
     full_until: Option<Instant>,
+    /// The last write found the disk full.
+    full: bool,
 }
 
 /// A write.
@@ -45,7 +45,7 @@ impl Saver {
     /// For a call that the store keeps.
     pub fn of(shared: &Arc<Shared>) -> Option<Saver> {
         let kept = shared.kept.clone()?;
-        Some(Saver { shared: shared.clone(), kept, under_way: None, full_until: None })
+        Some(Saver { shared: shared.clone(), kept, under_way: None, full_until: None, full: false })
     }
 
     /// Begins to save what is not, unless something is being saved; `began` says that inputs may have had an attempt, `exchanges` how far they are with these events.
@@ -63,6 +63,11 @@ impl Saver {
         let changes = events.map(Change::Events).into_iter().chain(exchanges.iter().cloned());
         let outcome = self.kept.journal.submit(changes.collect()).await;
         self.under_way = Some(UnderWay { outcome, last, bytes, exchanges });
+    }
+
+    /// Whether events wait for space in the store.
+    pub fn is_full(&self) -> bool {
+        self.full
     }
 
     /// Waits until something was saved, or should be tried again; for ever if there is neither. Gives what was saved of exchanges. Cancel-safe.
@@ -133,6 +138,7 @@ impl Saver {
         outcome: Result<(), StoreError>,
         saved: UnderWay,
     ) -> Result<Vec<Change>, StoreError> {
+        self.full = matches!(outcome, Err(StoreError::Full));
         match outcome {
             Ok(()) => {
                 self.kept.grow(saved.bytes as u64);

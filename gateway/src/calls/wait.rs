@@ -17,15 +17,22 @@ pub struct Workers<'a> {
     pub suspect: Option<&'a str>,
     /// Whether it had a worker before.
     pub has_run: bool,
+    /// Whether inputs or events of it wait for space on the gateway's disk.
+    pub disk_full: bool,
 }
 
-/// Why nothing of a call with these shares runs; `None` when something does or nothing is to be run.
+/// Why a call with these shares does not go on; `None` when something of it runs or nothing is to be run.
 pub fn why(
     waiting_inputs: u64,
     placement: &Placement,
     workers: Workers<'_>,
     shares: &BTreeMap<String, String>,
 ) -> Option<String> {
+    if workers.disk_full {
+        return Some(
+            "waiting: the gateway's disk is full; the call goes on when there is room".to_owned(),
+        );
+    }
     if workers.running > 0 {
         return None;
     }
@@ -81,8 +88,14 @@ pub fn why(
 mod tests {
     use super::*;
 
-    const NONE: Workers<'_> =
-        Workers { running: 0, starting: 0, host_says: None, suspect: None, has_run: false };
+    const NONE: Workers<'_> = Workers {
+        running: 0,
+        starting: 0,
+        host_says: None,
+        suspect: None,
+        has_run: false,
+        disk_full: false,
+    };
 
     fn full() -> Placement {
         Placement { hosts: 1, slots: 12, ahead: 3, ..Placement::default() }
@@ -97,6 +110,13 @@ mod tests {
             why(5, &alone, NONE, &BTreeMap::new()).as_deref(),
             Some("waiting: 0 of 12 slots free")
         );
+    }
+
+    #[test]
+    fn a_full_disk_is_told_whatever_runs() {
+        let workers = Workers { running: 2, disk_full: true, ..NONE };
+        let text = why(5, &full(), workers, &BTreeMap::new()).expect("waits");
+        assert!(text.contains("disk is full"), "{text}");
     }
 
     #[test]

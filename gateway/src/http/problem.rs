@@ -87,6 +87,7 @@ codes! {
     TooManyNested "too_many_nested" 429 "Too many calls of functions run"
     HeadersTooLarge "headers_too_large" 431 "The headers are too large"
     Internal "internal" 500 "The gateway failed"
+    Damaged "damaged" 500 "What was kept is damaged"
     HostFailed "host_failed" 502 "A host could not run the call"
     NoHosts "no_hosts" 503 "No host is connected"
     Full "full" 503 "The gateway is full"

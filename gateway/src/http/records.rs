@@ -100,13 +100,19 @@ fn not_for_good(why: &CancelError) -> Problem {
 /// `GET /v1/calls/{id}/function`.
 pub async fn function(call: &CallHandle) -> Result<Response, Problem> {
     let function = call.function().await.map_err(|error| {
-        let error = crate::chain(&error);
-        tracing::error!(call = call.id(), error, "stored function could not be read");
-        Problem::new(
-            Code::Internal,
-            "The function of this call could not be read from the store.",
-            "Look into the gateway's log.",
-        )
+        tracing::error!(
+            call = call.id(),
+            error = crate::chain(&error),
+            "stored function could not be read"
+        );
+        match error.is_loss() {
+            true => Problem::new(
+                Code::Damaged,
+                "The function of this call was damaged on the gateway's disk.",
+                "Submit the call again, and have the disk looked at.",
+            ),
+            false => Problem::internal(),
+        }
     })?;
     if function.is_empty() {
         return Err(Problem::new(

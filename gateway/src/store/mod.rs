@@ -6,7 +6,7 @@
 //! files; [`MemoryStore`] keeps them in a map, for tests. Both pass the same contract suite. Blobs do not survive a restart of the gateway: the directory is emptied at start.
 //!
 //! Writing and reading block on the disk, so they run on the blocking pool. [`Spill`] bounds what is stored: past its limit a writer waits
-//! until other blobs are removed. It also has a little memory that all calls share, for bytes that will soon be taken: writing and reading
+//! until other blobs are removed, and where the disk is full it keeps what it has and tries again. It also has a little memory that all calls share, for bytes that will soon be taken: writing and reading
 //! them back costs more than all else that the gateway does with them.
 
 mod dir;
@@ -16,7 +16,7 @@ mod spill;
 
 pub use dir::DirStore;
 pub use memory::MemoryStore;
-pub use spill::{Blob, Spare, Spill};
+pub use spill::{Blob, FULL_PAUSE, Spare, Spill};
 
 use std::path::PathBuf;
 
@@ -58,6 +58,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether what was asked for cannot be had, now or later, and nothing else is the matter.
+    pub fn is_loss(&self) -> bool {
+        matches!(self, StoreError::Damaged(_) | StoreError::Io(_))
+    }
+
     /// Whether this means that a disk is full.
     fn is_full(error: &std::io::Error) -> bool {
         use std::io::ErrorKind::{QuotaExceeded, StorageFull};

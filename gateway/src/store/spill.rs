@@ -1,13 +1,17 @@
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
 
 use super::{Store, StoreError};
 
 /// Blobs that are read back at the same time. Each is in memory meanwhile, however many readers there are.
 const READS: usize = 16;
+/// How long after a disk was found full it is taken to be so, and not tried again.
+pub const FULL_PAUSE: Duration = Duration::from_millis(500);
 
 /// Hands out blobs of a store, up to a number of bytes in all. Cheap to clone.
 #[derive(Clone)]
@@ -22,6 +26,8 @@ struct Inner {
     next: AtomicU64,
     freed: Notify,
     reads: Arc<Semaphore>,
+    /// The disk was found full: until when nobody tries it.
+    full_until: Mutex<Option<Instant>>,
     /// Bytes of memory that all calls share, and how many of them are left.
     spare: Arc<AtomicUsize>,
 }
@@ -60,6 +66,7 @@ impl Spill {
             next: AtomicU64::new(0),
             freed: Notify::new(),
             reads: Arc::new(Semaphore::new(READS)),
+            full_until: Mutex::default(),
             spare: Arc::new(AtomicUsize::new(spare)),
         };
         Spill { inner: Arc::new(inner) }
@@ -94,8 +101,30 @@ impl Spill {
         }
     }
 
-    /// Stores `parts` as one blob, on the blocking pool. Does not wait for room: callers bound what they write by [`room`](Spill::room).
+    /// Stores `parts` as one blob, on the blocking pool. Does not wait for room: callers bound what they write by [`room`](Spill::room), and where the disk is
+    /// full they keep what they have and try again after [`FULL_PAUSE`]; until then nobody's try reaches the disk.
     pub async fn put(&self, parts: Vec<Bytes>) -> Result<Blob, StoreError> {
+        if self.is_resting() {
+            return Err(StoreError::Full);
+        }
+        let stored = self.store(parts).await;
+        let full = matches!(stored, Err(StoreError::Full)).then(|| Instant::now() + FULL_PAUSE);
+        let mut until = self.inner.full_until.lock().unwrap_or_else(PoisonError::into_inner);
+        match (std::mem::replace(&mut *until, full).is_some(), full.is_some()) {
+            (false, true) => tracing::warn!("no space to spill to; calls that have to spill wait"),
+            (true, false) => tracing::info!("there is space to spill to again"),
+            _ => {}
+        }
+        stored
+    }
+
+    /// Whether the disk was found full a moment ago.
+    fn is_resting(&self) -> bool {
+        let until = self.inner.full_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|until| Instant::now() < until)
+    }
+
+    async fn store(&self, parts: Vec<Bytes>) -> Result<Blob, StoreError> {
         let inner = self.inner.clone();
         let written = tokio::task::spawn_blocking(move || {
             let id = inner.next.fetch_add(1, Ordering::Relaxed);

@@ -7,6 +7,7 @@
 
 pub mod client;
 pub mod fake_agent;
+pub mod faults;
 pub mod openapi;
 pub mod tls;
 
@@ -32,6 +33,7 @@ use tokio::sync::watch;
 
 use self::client::Client;
 use self::fake_agent::{Behaviour, FakeAgent};
+use self::faults::Disk;
 
 /// How long any condition may take to come true.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -67,6 +69,16 @@ impl Gateway {
         let journal = Journal::start(MemoryCallStore::default(), u64::MAX, &tasks);
         let folder = tempfile::tempdir().expect("a folder");
         Gateway::on(folder, None, (config, per_token), &[], journal, tasks).await
+    }
+
+    /// A gateway without hosts whose stores are on this disk, with these settings.
+    pub async fn on_disk_of(disk: &Disk, settings: &[&str]) -> Gateway {
+        let tasks = Tasks::new();
+        let journal = Journal::start(disk.under(MemoryCallStore::default()), u64::MAX, &tasks);
+        let folder = tempfile::tempdir().expect("a folder");
+        let limits = (ServerConfig::default(), usize::MAX);
+        let spill = Spill::new(disk.under(MemoryStore::default()), 1 << 30);
+        Gateway::on_spill(folder, None, limits, settings, (journal, spill), tasks).await
     }
 
     /// A gateway without hosts that speaks TLS, with this deadline for handshakes.
@@ -114,12 +126,24 @@ impl Gateway {
         journal: Journal,
         tasks: Tasks,
     ) -> Gateway {
+        let spill = Spill::new(MemoryStore::default(), 1 << 30);
+        let limits = (config, per_token);
+        Gateway::on_spill(folder, known, limits, settings, (journal, spill), tasks).await
+    }
+
+    async fn on_spill(
+        folder: tempfile::TempDir,
+        known: Option<String>,
+        (config, per_token): (ServerConfig, usize),
+        settings: &[&str],
+        (journal, spill): (Journal, Spill),
+        tasks: Tasks,
+    ) -> Gateway {
         let state = folder.path().to_str().expect("a plain path");
         let arguments = [&["muster-gateway", "--state-dir", state], settings].concat();
         let settings = Settings::parse_from(arguments);
         let (tokens, first) = Tokens::open(folder.path()).expect("tokens");
         let fleet = Fleet::start(&tasks);
-        let spill = Spill::new(MemoryStore::default(), 1 << 30);
         let blobs = Blobs::open(&folder.path().join("blobs"), settings.blobs(), &tasks).await;
         let blobs = blobs.expect("a folder");
         let secrets = Secrets::open(folder.path(), &folder.path().join("secrets.key"));

@@ -71,6 +71,8 @@ class FakeCall:
         self.progress_number = 0
 
     def log(self, kind: int, body: bytes, count: int = 1) -> None:
+        if kind in self.gateway.lost:
+            kind, body = _wire.EVENT, json.dumps({"type": "damaged", "events": count}).encode()
         with self.changed:
             if self.state in ("running", "queued") or kind == _wire.EVENT:
                 self.events.append((self.seq + 1, count, kind, body))
@@ -224,6 +226,8 @@ class Gateway:
         self.hang_up_after: list[int] = []
         # Answer creation with this (status, problem) for once.
         self.refusals: list[tuple[int, dict[str, Any]]] = []
+        # Kinds of frames that the disk damages.
+        self.lost: set[int] = set()
         self.closing = False
         self.hold_creation = threading.Event()
         self.hold_creation.set()

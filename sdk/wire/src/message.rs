@@ -253,7 +253,7 @@ pub struct Exit {
 /// A failure item: an output with status 2.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Failure {
-    /// `worker_died`, `out_of_memory`, `timeout`, `too_large`, `lost`, `poison` or `cancelled`.
+    /// `worker_died`, `out_of_memory`, `timeout`, `too_large`, `lost`, `poison`, `damaged` or `cancelled`.
     pub code: String,
     /// What happened, for people.
     pub message: String,

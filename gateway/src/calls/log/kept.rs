@@ -82,10 +82,13 @@ impl Log {
         self.lock().last_seq
     }
 
-    /// Whether more waits to be saved than should be in memory.
+    /// Whether more waits to be saved, or spilled, than should be in memory: nothing should be added that can wait.
     pub fn is_clogged(&self) -> bool {
         let state = self.lock();
-        state.kept.as_ref().is_some_and(|unsaved| unsaved.bytes > self.config.memory_bytes)
+        match &state.kept {
+            Some(unsaved) => unsaved.bytes > self.config.memory_bytes,
+            None => state.stuck,
+        }
     }
 
     /// This gateway stops, the call does not: readers end here, to come back to the next gateway.

@@ -152,7 +152,7 @@ impl Owner {
         }
     }
 
-    fn commit_fault(&mut self, index: u64, output: Outputs) {
+    pub(super) fn commit_fault(&mut self, index: u64, output: Outputs) {
         self.note_exit_code(&output);
         self.shared.log.append(output.in_pieces());
         self.queue.done(index, index + 1);

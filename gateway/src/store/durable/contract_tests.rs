@@ -73,7 +73,11 @@ async fn contract(store: &dyn CallStore) {
     assert_eq!(store.function("c-2").await.expect("there"), vec![b'f'; 10]);
     let lengths = async |seq, bytes| {
         let found = store.events("c-1", seq, bytes).await.expect("there");
-        found.iter().map(Bytes::len).collect::<Vec<_>>()
+        let length = |batch: &Batch| match batch {
+            Batch::Whole(frames) => frames.len(),
+            Batch::Damaged(lost) => panic!("{lost:?}"),
+        };
+        found.iter().map(length).collect::<Vec<_>>()
     };
     assert_eq!(lengths(0, 1).await, [50], "at least one");
     assert_eq!(lengths(2, 1 << 30).await, [50, large, 1], "the batch that holds the next event");
@@ -173,9 +177,7 @@ async fn who_had_the_store_open_before_commits_nothing_any_more() {
 async fn a_store_of_another_version_is_refused_untouched_and_says_what_to_do() {
     let folder = tempfile::tempdir().expect("temp dir");
     let before = SqliteStore::open(folder.path()).await.expect("opens");
-    let file = format!("sqlite:{}", folder.path().join("calls.sqlite").display());
-    let pool = sqlx::SqlitePool::connect(&file).await.expect("there");
-    sqlx::raw_sql("UPDATE meta SET version = 1").execute(&pool).await.expect("written");
+    change_row(folder.path(), "UPDATE meta SET version = 1").await;
     let error = SqliteStore::open(folder.path()).await.map(drop).expect_err("refused");
     assert!(matches!(error, StoreError::OtherVersion { version: 1, .. }));
     assert!(error.to_string().contains("--state-dir"), "{error}");
@@ -191,6 +193,20 @@ async fn changes_that_cannot_all_be_made_are_not_made_at_all() {
     assert!(store.load().await.expect("loads").0.is_empty());
 }
 
+/// Changes a row of the store in this folder.
+async fn change_row(folder: &std::path::Path, statement: &'static str) {
+    let file = format!("sqlite:{}", folder.join("calls.sqlite").display());
+    let pool = sqlx::SqlitePool::connect(&file).await.expect("there");
+    sqlx::raw_sql(statement).execute(&pool).await.expect("written");
+}
+
+/// Flips a bit of a payload's file.
+fn flip(file: &std::path::Path) {
+    let mut bytes = std::fs::read(file).expect("readable");
+    bytes[77] ^= 4;
+    std::fs::write(file, bytes).expect("writable");
+}
+
 #[tokio::test]
 async fn a_flipped_bit_in_a_row_or_a_file_is_found() {
     let folder = tempfile::tempdir().expect("temp dir");
@@ -201,21 +217,45 @@ async fn a_flipped_bit_in_a_row_or_a_file_is_found() {
         chunk("c-1", 1, 1, payload(ROW_BYTES + 1, b'b')),
     ];
     store.commit(&changes).await.expect("room");
-    sqlx::query("UPDATE chunks SET body = replace(body, 'a', 'c') WHERE first = 0")
-        .execute(
-            &sqlx::SqlitePool::connect(&format!(
-                "sqlite://{}",
-                folder.path().join("calls.sqlite").display()
-            ))
-            .await
-            .expect("opens"),
-        )
-        .await
-        .expect("a row");
-    let file = folder.path().join("payloads/c-1/chunk-1");
-    let mut bytes = std::fs::read(&file).expect("readable");
-    bytes[77] ^= 4;
-    std::fs::write(&file, bytes).expect("writable");
+    let statement = "UPDATE chunks SET body = replace(body, 'a', 'c') WHERE first = 0";
+    change_row(folder.path(), statement).await;
+    flip(&folder.path().join("payloads/c-1/chunk-1"));
     assert!(matches!(store.chunk("c-1", 0).await, Err(StoreError::Damaged(0))));
     assert!(matches!(store.chunk("c-1", 1).await, Err(StoreError::Damaged(1))));
+}
+
+#[tokio::test]
+async fn of_damaged_events_it_is_known_what_ended_with_them_and_the_others_are_read() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let store = SqliteStore::open(folder.path()).await.expect("opens");
+    let changes = [
+        create("c-1", None),
+        events("c-1", 1, 4, payload(50, b'x')),
+        events("c-1", 5, 9, payload(ROW_BYTES + 1, b'y')),
+        events("c-1", 10, 12, payload(1, b'z')),
+    ];
+    store.commit(&changes).await.expect("room");
+    flip(&folder.path().join("payloads/c-1/events-5"));
+    change_row(folder.path(), "UPDATE events SET body = 'w' WHERE first_seq = 10").await;
+    let lost = |first_seq, last_seq| {
+        let done = vec![Done { first: first_seq, count: 2, failed: 1 }];
+        Batch::Damaged(LostEvents { first_seq, last_seq, done, attempt: 3 })
+    };
+    let whole = Batch::Whole(Bytes::from(vec![b'x'; 50]));
+    let found = store.events("c-1", 0, 1 << 30).await.expect("reads");
+    assert_eq!(found, [whole, lost(5, 9), lost(10, 12)]);
+    std::fs::remove_file(folder.path().join("payloads/c-1/events-5")).expect("there");
+    assert_eq!(store.events("c-1", 6, 1).await.expect("reads"), [lost(5, 9)], "gone, too");
+}
+
+#[tokio::test]
+async fn a_damaged_function_keeps_no_other_call_from_being_loaded() {
+    let folder = tempfile::tempdir().expect("temp dir");
+    let store = SqliteStore::open(folder.path()).await.expect("opens");
+    store.commit(&[create("c-1", None), create("c-2", None)]).await.expect("room");
+    change_row(folder.path(), "UPDATE calls SET body = 'w' WHERE call = 'c-1'").await;
+    let (calls, _) = store.load().await.expect("loads");
+    let damaged: Vec<_> =
+        calls.iter().map(|call| (call.created.call.as_str(), call.damaged)).collect();
+    assert_eq!(damaged, [("c-1", true), ("c-2", false)]);
 }

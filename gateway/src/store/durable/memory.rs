@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use super::{
-    Answer, CallStore, Change, Chunk, CreatedCall, Events, Payload, StoredCall, StoredChunk,
+    Answer, Batch, CallStore, Change, Chunk, CreatedCall, Events, Payload, StoredCall, StoredChunk,
     StoredExchange, StoredRecord,
 };
 use crate::store::StoreError;
@@ -134,6 +134,7 @@ impl Call {
         let chunk_bytes: usize = self.chunks.values().map(|chunk| chunk.payload.len()).sum();
         let event_bytes: usize = self.events.values().map(|events| events.payload.len()).sum();
         StoredCall {
+            damaged: false,
             total: self.total,
             chunks: self
                 .chunks
@@ -157,7 +158,7 @@ impl Call {
         }
     }
 
-    fn events_after(&self, seq: u64, bytes: usize) -> Vec<Bytes> {
+    fn events_after(&self, seq: u64, bytes: usize) -> Vec<Batch> {
         let mut sum = 0;
         let mut found = Vec::new();
         for events in self.events.values().filter(|events| events.last_seq > seq) {
@@ -165,7 +166,7 @@ impl Call {
             if !found.is_empty() && sum > bytes {
                 break;
             }
-            found.push(events.payload.joined());
+            found.push(Batch::Whole(events.payload.joined()));
         }
         found
     }
@@ -196,7 +197,7 @@ impl CallStore for MemoryCallStore {
         Box::pin(async move { found })
     }
 
-    fn events<'a>(&'a self, call: &'a str, seq: u64, bytes: usize) -> Answer<'a, Vec<Bytes>> {
+    fn events<'a>(&'a self, call: &'a str, seq: u64, bytes: usize) -> Answer<'a, Vec<Batch>> {
         let found = self.with(call, seq, |call| Some(call.events_after(seq, bytes)));
         Box::pin(async move { found })
     }

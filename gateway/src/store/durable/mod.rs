@@ -15,7 +15,7 @@
 //! - Any other error of a commit, an fsync's above all: nobody knows what is on the disk. The writer ends, and with it, as a critical task, the process. Tried again it might seem to succeed.
 //! - A crash between a payload's file and its row leaves a file that no row names; opening removes it.
 //! - Another gateway on the same store: the folder's lock keeps it out, and each opening raises the store's *epoch*, which every commit checks, so a former owner's commits fail.
-//! - A flipped bit: every payload carries a checksum; one that does not match is [`StoreError::Damaged`], never delivered.
+//! - A flipped bit: every payload carries a checksum; one that does not match is [`StoreError::Damaged`], never delivered. Of events the rows beside the payload still say which inputs ended with them ([`Batch::Damaged`]), and a call whose function is damaged is told by [`StoredCall::damaged`]: neither keeps anything else from being read.
 //!
 //! **Not here.** What events and inputs are: payloads are bytes.
 
@@ -54,7 +54,7 @@ pub trait CallStore: Send + Sync + 'static {
     /// The chunk of a call's inputs that begins with input `first`.
     fn chunk<'a>(&'a self, call: &'a str, first: u64) -> Answer<'a, Bytes>;
     /// Batches of events that hold those after `seq`, in order: at least the next one, if there is one, and not many more bytes than `bytes`.
-    fn events<'a>(&'a self, call: &'a str, seq: u64, bytes: usize) -> Answer<'a, Vec<Bytes>>;
+    fn events<'a>(&'a self, call: &'a str, seq: u64, bytes: usize) -> Answer<'a, Vec<Batch>>;
     /// The record of a call that has [expired](Change::Expire).
     fn record<'a>(&'a self, call: &'a str) -> Answer<'a, Option<StoredRecord>>;
     /// The newest of these records, of one owner or of all.
@@ -165,6 +165,25 @@ pub struct Events {
     pub payload: Payload,
 }
 
+/// Some events of a call, as they were read back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Batch {
+    /// The frames, as they were kept.
+    Whole(Bytes),
+    /// The frames are not what was kept, or cannot be read; this is known of them.
+    Damaged(LostEvents),
+}
+
+/// What is known of events that cannot be read back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are those of `Events`")]
+pub struct LostEvents {
+    pub first_seq: u64,
+    pub last_seq: u64,
+    pub done: Vec<Done>,
+    pub attempt: u32,
+}
+
 /// What became of one exchange of a call with a host, so that the host can go on with it under the next gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredExchange {
@@ -205,6 +224,8 @@ pub struct Done {
 pub struct StoredCall {
     /// As it was created; the function only where it has not ended.
     pub created: CreatedCall,
+    /// Its function cannot be read back, and it has not ended.
+    pub damaged: bool,
     /// How many inputs there are, once that is known.
     pub total: Option<u64>,
     /// The chunks of its inputs, in order: none once it has ended.

@@ -14,7 +14,7 @@ use sqlx::sqlite::{
 };
 
 use self::write::{apply, large_payload};
-use super::{Answer, CallStore, Change, PayloadFiles, StoredCall, StoredRecord};
+use super::{Answer, Batch, CallStore, Change, PayloadFiles, StoredCall, StoredRecord};
 use crate::store::StoreError;
 
 /// Raised with each change of the tables. A store of another version is refused.
@@ -172,7 +172,7 @@ impl CallStore for SqliteStore {
         })
     }
 
-    fn events<'a>(&'a self, call: &'a str, seq: u64, bytes: usize) -> Answer<'a, Vec<Bytes>> {
+    fn events<'a>(&'a self, call: &'a str, seq: u64, bytes: usize) -> Answer<'a, Vec<Batch>> {
         Box::pin(self.read_events(call, seq, bytes))
     }
 

@@ -69,6 +69,7 @@ _HOMES = {
     "OutOfMemory": "_errors",
     "InputTimeout": "_errors",
     "ValueTooLarge": "_errors",
+    "Damaged": "_errors",
     "HostLost": "_errors",
     "RemoteError": "_errors",
 }
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
     from ._errors import CallFailed as CallFailed
     from ._errors import CallNotFound as CallNotFound
     from ._errors import Cancelled as Cancelled
+    from ._errors import Damaged as Damaged
     from ._errors import DataError as DataError
     from ._errors import HostLost as HostLost
     from ._errors import ImageError as ImageError

@@ -146,7 +146,7 @@ class Call:
         listed = Listed(return_exceptions)
         into = Into(loader, listed)
         end = follow(self._endpoint, self.id, into, timeout)
-        failure = listed.failure or call_error(end, self.id)
+        failure = listed.failure or call_error(end, self.id, listed.count)
         if failure is None and end.get("state") == "failed" and not return_exceptions:
             failure = CallFailed(f"call {self.id} failed", call_id=self.id)
         if failure is None:

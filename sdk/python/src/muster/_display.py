@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from ._prints import Prints
@@ -48,6 +49,14 @@ class Display:
         """The gateway told what inputs cost."""
         if self._spinner is not None:
             self._spinner.used.add(event)
+
+    def say(self, line: str | None) -> None:
+        """Tell the user a line, if there is one; the live line is drawn again after it."""
+        if line is not None:
+            self._prints.flush()
+            self.pause()
+            print(line, file=sys.stderr)
+            self.resume()
 
     def flush(self) -> None:
         """Write the prints that are ready; raises what `print` would raise."""

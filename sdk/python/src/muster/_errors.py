@@ -26,6 +26,7 @@
             ├── OutOfMemory          it took more than func_ram: `limit_bytes`, `peak_bytes`
             ├── InputTimeout         it ran longer than `timeout_seconds`
             ├── ValueTooLarge        its output is larger than `limit_bytes`
+            ├── Damaged              the gateway's disk changed it, or its output
             ├── HostLost             the host or its container engine failed, over and over
             └── RemoteError          it raised what cannot be rebuilt here: `type_name`, `message`, ...
 
@@ -48,6 +49,7 @@ __all__ = [
     "CallFailed",
     "CallNotFound",
     "Cancelled",
+    "Damaged",
     "DataError",
     "HostLost",
     "ImageError",
@@ -284,6 +286,10 @@ class ValueTooLarge(InputError):
         super().__init__(message, index=index, host=host, call_id=call_id, attempt=attempt)
         self.limit_bytes = limit_bytes
         self.size_bytes = size_bytes
+
+
+class Damaged(InputError):
+    """The gateway's disk changed the input before it ran, or its output after it was kept."""
 
 
 class HostLost(InputError):

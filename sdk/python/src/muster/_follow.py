@@ -10,7 +10,7 @@ from typing import Any
 from ._collect import Listed, Queued
 from ._config import Endpoint
 from ._lines import Lines
-from ._outcome import Loader, call_error
+from ._outcome import Loader, call_error, missing_events
 from ._stream import Stream
 from ._wire import Outputs
 
@@ -51,10 +51,12 @@ class Into(Ended):
 
     def __init__(self, loader: Loader, collector: Listed | Queued) -> None:
         super().__init__()
+        self.came = 0
         self._loader = loader
         self._collector = collector
 
     def outputs(self, first: int, attempt: int, outputs: Outputs) -> None:
+        self.came += len(outputs)
         self._collector.add(self._loader, first, attempt, outputs)
 
 
@@ -73,6 +75,13 @@ class Logged(Ended):
     def printed(self, index: int, stream: int, data: bytes) -> None:
         if self._index in (None, index) and self._stream in (None, stream):
             self._parts += [data for _, data in self._lines.feed(index, stream, data)]
+
+    def event(self, event: dict[str, Any]) -> None:
+        super().event(event)
+        missing = missing_events(event)
+        if missing:
+            self._parts += [data for _, data in self._lines.end()]
+            self._parts.append(f"{missing}\n".encode())
 
     def received(self, last: int) -> None:
         self._reached = last >= self._last
@@ -123,7 +132,7 @@ def as_they_come(
                 if not return_exceptions and position in failed:
                     raise value
                 yield first + position, value
-        problem = problems[0] if problems else call_error(sink.end, loader.call_id)
+        problem = problems[0] if problems else call_error(sink.end, loader.call_id, sink.came)
         if problem is not None:
             raise problem
     finally:

@@ -12,6 +12,7 @@ from ._config import Endpoint
 from ._errors import (
     CallFailed,
     Cancelled,
+    Damaged,
     HostLost,
     InputError,
     InputTimeout,
@@ -162,13 +163,27 @@ def failure(index: int, attempt: int, said: dict[str, Any], call_id: str) -> Inp
         )
     if code == "lost":
         return HostLost(message, **common)
+    if code == "damaged":
+        return Damaged(message, **common)
     return InputError(message, **common)
 
 
-def call_error(end: dict[str, Any], call_id: str) -> MusterError | None:
-    """What an `end` event says went wrong with the call itself; None if nothing did, or only an input."""
+def call_error(end: dict[str, Any], call_id: str, came: int | None = None) -> MusterError | None:
+    """What went wrong with the call itself by its `end` event; None if nothing did, or only an input.
+
+    `came` is how many outputs there were: fewer than inputs have ended are those that the gateway's disk lost.
+    """
     if end.get("state") == "cancelled":
         return Cancelled(f"call {call_id} was cancelled", call_id=call_id)
+    lost = 0 if came is None else int(end.get("done") or 0) - came
+    if end.get("state") == "succeeded" and lost > 0:
+        action = "Submit the call again, and have the disk of the gateway looked at."
+        return CallFailed(
+            f"{lost} outputs of call {call_id} were damaged on the gateway's disk. {action}",
+            code="damaged",
+            action=action,
+            call_id=call_id,
+        )
     error = end.get("error")
     if not error or error.get("code") == "input_failed":
         return None
@@ -177,6 +192,15 @@ def call_error(end: dict[str, Any], call_id: str) -> MusterError | None:
     message = f"call {call_id} failed: {text}" + (f". {action}" if action else "")
     kind = PackageError if code in _PACKAGES else CallFailed
     return kind(message, code=code, action=action, call_id=call_id)
+
+
+def missing_events(event: dict[str, Any]) -> str | None:
+    """What an event says is missing before it, as a line for people; None if nothing is."""
+    if event.get("type") == "dropped":
+        return f"muster: {event.get('bytes')} bytes of prints are missing: there were more than the gateway keeps"
+    if event.get("type") == "damaged":
+        return f"muster: {event.get('events')} events are missing, prints perhaps: the gateway's disk damaged them"
+    return None
 
 
 def _unreadable(index: int, error: Exception) -> MusterError:

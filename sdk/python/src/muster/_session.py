@@ -32,7 +32,7 @@ from ._errors import CallNotFound
 from ._http import Body, Buffer
 from ._opening import Opening
 from ._options import Options
-from ._outcome import Loader, call_error
+from ._outcome import Loader, call_error, missing_events
 from ._sender import Sender
 from ._stream import NOTICE_SECONDS, Stream
 from ._upload import SMALL_BYTES, SMALL_SECONDS, Inputs, Queue
@@ -92,6 +92,8 @@ class Session:
         self._loader: Loader | None = None
         self._arrived: list[tuple[int, int, Outputs]] = []
         self._end: dict[str, Any] | None = None
+        # Outputs.
+        self._came = 0
         self._reason: BaseException | None = None
         self._stop_at: float | None = None
 
@@ -107,7 +109,7 @@ class Session:
             return self._reason
         if self._end is None:
             return None
-        return call_error(self._end, self.call_id or "")
+        return call_error(self._end, self.call_id or "", self._came)
 
     @property
     def stopped_early(self) -> bool:
@@ -358,6 +360,7 @@ class Session:
     def outputs(self, first: int, attempt: int, outputs: Outputs) -> None:
         if self.queue.kept is not None:
             self.queue.kept.done(first, len(outputs))
+        self._came += len(outputs)
         self.display.ended(first, len(outputs))
         self._arrived.append((first, attempt, outputs))
 
@@ -375,6 +378,8 @@ class Session:
         elif kind == "end":
             self._end = event
             self.queue.stop()
+        else:
+            self.display.say(missing_events(event))
 
     def received(self, last: int) -> None:  # noqa: ARG002
         # Prints of an input are shown before its output is handed on.

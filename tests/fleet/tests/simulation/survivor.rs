@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use muster_gateway::store::StoreError;
 use muster_gateway::store::durable::{
-    Answer, CallStore, Change, MemoryCallStore, StoredCall, StoredRecord,
+    Answer, Batch, CallStore, Change, MemoryCallStore, StoredCall, StoredRecord,
 };
 
 /// What a commit takes: there is a moment in which a crash can come between.
@@ -51,7 +51,7 @@ impl CallStore for Survivor {
         self.store.chunk(call, first)
     }
 
-    fn events<'a>(&'a self, call: &'a str, seq: u64, bytes: usize) -> Answer<'a, Vec<Bytes>> {
+    fn events<'a>(&'a self, call: &'a str, seq: u64, bytes: usize) -> Answer<'a, Vec<Batch>> {
         self.store.events(call, seq, bytes)
     }
 

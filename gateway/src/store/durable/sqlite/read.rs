@@ -7,7 +7,8 @@ use sqlx::sqlite::SqliteRow;
 use super::{SqliteStore, of_sqlx};
 use crate::store::StoreError;
 use crate::store::durable::{
-    CreatedCall, Done, Payload, StoredCall, StoredChunk, StoredExchange, StoredRecord, checked,
+    Batch, CreatedCall, Done, LostEvents, Payload, StoredCall, StoredChunk, StoredExchange,
+    StoredRecord, checked,
 };
 
 impl SqliteStore {
@@ -42,8 +43,13 @@ impl SqliteStore {
         let mut done = Vec::new();
         let mut exchanges = Vec::new();
         let mut function = Bytes::new();
+        let mut damaged = false;
         if end.is_none() {
-            function = self.read_function(&call).await?;
+            match self.read_function(&call).await {
+                Ok(read) => function = read,
+                Err(error) if error.is_loss() => damaged = true,
+                Err(error) => return Err(error),
+            }
             let rows = sqlx::query(
                 "SELECT first, count, digest FROM chunks WHERE call = ? ORDER BY first",
             )
@@ -77,6 +83,7 @@ impl SqliteStore {
         }
         let json = |at: usize| Bytes::from(row.get::<Vec<u8>, _>(at));
         Ok(StoredCall {
+            damaged,
             created: CreatedCall {
                 call,
                 owner: row.get(1),
@@ -124,7 +131,7 @@ impl SqliteStore {
         call: &str,
         seq: u64,
         bytes: usize,
-    ) -> Result<Vec<Bytes>, StoreError> {
+    ) -> Result<Vec<Batch>, StoreError> {
         let rows = sqlx::query(
             "SELECT first_seq, bytes FROM events
              WHERE call = ? AND first_seq >= coalesce(
@@ -145,16 +152,39 @@ impl SqliteStore {
             if !found.is_empty() && sum > bytes {
                 break;
             }
-            let row = sqlx::query("SELECT crc, body FROM events WHERE call = ? AND first_seq = ?")
-                .bind(call)
-                .bind(first)
-                .fetch_optional(&self.readers)
-                .await
-                .map_err(of_sqlx)?;
-            let name = format!("events-{first}");
-            found.push(self.body(call, &name, row, first as u64).await?);
+            found.push(self.read_batch(call, first).await?);
         }
         Ok(found)
+    }
+
+    async fn read_batch(&self, call: &str, first: i64) -> Result<Batch, StoreError> {
+        let row = sqlx::query("SELECT crc, body FROM events WHERE call = ? AND first_seq = ?")
+            .bind(call)
+            .bind(first)
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(of_sqlx)?;
+        match self.body(call, &format!("events-{first}"), row, first as u64).await {
+            Ok(frames) => Ok(Batch::Whole(frames)),
+            Err(error) if error.is_loss() => {
+                let error = crate::chain(&error);
+                tracing::error!(call, error, "stored events are damaged");
+                self.read_lost(call, first).await.map(Batch::Damaged)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn read_lost(&self, call: &str, first: i64) -> Result<LostEvents, StoreError> {
+        let query = "SELECT last_seq, attempt, done FROM events WHERE call = ? AND first_seq = ?";
+        let row = sqlx::query(query).bind(call).bind(first).fetch_one(&self.readers).await;
+        let row = row.map_err(of_sqlx)?;
+        Ok(LostEvents {
+            first_seq: first as u64,
+            last_seq: row.get::<i64, _>(0) as u64,
+            attempt: row.get::<i64, _>(1) as u32,
+            done: Done::read_all(row.get::<&[u8], _>(2)).collect(),
+        })
     }
 
     pub(super) async fn read_record(&self, call: &str) -> Result<Option<StoredRecord>, StoreError> {

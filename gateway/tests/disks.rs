@@ -1,0 +1,183 @@
+//! Disks under the gateway that are full, or change what they keep: F9 and F18.
+
+use crate::support::fake_agent::{Act, Input, echo};
+use crate::support::faults::Disk;
+use crate::support::{Gateway, until};
+use muster_wire::batch::Status;
+use serde_json::{Value, json};
+
+/// Little memory: what does not fit must be spilled.
+const SMALL: [&str; 6] = ["--queue-memory", "1KiB", "--log-memory", "1KiB", "--spare-memory", "0"];
+const FULL: &str = "waiting: the gateway's disk is full; the call goes on when there is room";
+
+fn call_of(inputs: Value, background: bool) -> Value {
+    json!({"source": "def f(x): return x", "entry": "f", "inputs": inputs, "background": background})
+}
+
+/// As many bytes of output as the input says.
+fn large(input: &Input) -> Vec<Act> {
+    let bytes: usize = serde_json::from_slice(&input.item).expect("a number");
+    let text = serde_json::to_vec(&"x".repeat(bytes)).expect("JSON");
+    vec![Act::Output(Status::Value, text.into())]
+}
+
+fn waiting(gateway: &Gateway, call: &str) -> Option<String> {
+    gateway.calls.get(call).and_then(|call| call.record().waiting)
+}
+
+fn outputs(events: &[Value]) -> Vec<&Value> {
+    events.iter().filter(|event| event["type"] == "output").collect()
+}
+
+#[tokio::test]
+async fn inputs_that_cannot_be_spilled_wait_say_why_and_run_when_there_is_room() {
+    let disk = Disk::default();
+    let gateway = Gateway::on_disk_of(&disk, &SMALL).await;
+    let (agent, call, answer) = {
+        let agent = gateway.connect("one", |_: &Input| Vec::new()).await;
+        let body = json!({"source": "def f(x): return x", "entry": "f", "more_inputs": true});
+        let answer = gateway.client().post("/v1/calls").json(&body).send().await;
+        (agent, answer.call(), answer)
+    };
+    disk.fill();
+    // More than one batch, and each more than a queue's memory.
+    let line = json!("y".repeat(200 << 10)).to_string() + "\n";
+    let uploading = tokio::spawn({
+        let (client, call, body) = (gateway.client(), call.clone(), line.repeat(8));
+        async move {
+            let target = format!("/v1/calls/{call}/inputs?last=true");
+            client
+                .post(target)
+                .header("content-type", "application/x-ndjson")
+                .body(body)
+                .send()
+                .await
+                .status
+        }
+    });
+    until("it says why", || waiting(&gateway, &call).as_deref() == Some(FULL)).await;
+    let inputs = gateway.calls.get(&call).expect("there").record().inputs;
+    assert!((1..8).contains(&inputs), "what came first is kept, the rest waits: {inputs}");
+    assert!(!uploading.is_finished());
+
+    let quick = gateway.connect("two", echo).await;
+    let small = gateway.client().post("/v1/calls").json(&call_of(json!([1]), false)).send().await;
+    let events = { small }.events().await;
+    assert_eq!(outputs(&events).len(), 1, "who spills nothing goes on");
+
+    disk.make_room();
+    assert_eq!(uploading.await.expect("no panic"), 200);
+    until("it waits no more", || waiting(&gateway, &call).as_deref() != Some(FULL)).await;
+    drop(agent);
+    let again = gateway.connect("one", echo).await;
+    let events = { answer }.events().await;
+    assert_eq!(outputs(&events).len(), 8);
+    assert_eq!(events.last().expect("an end")["state"], "succeeded");
+    drop((quick, again));
+}
+
+#[tokio::test]
+async fn outputs_that_cannot_be_spilled_wait_say_why_and_all_come_when_there_is_room() {
+    let disk = Disk::default();
+    let gateway = Gateway::on_disk_of(&disk, &SMALL).await;
+    let _agent = gateway.connect("one", large).await;
+    disk.fill();
+    let inputs: Vec<u32> = vec![300 << 10; 12];
+    let mut answer =
+        gateway.client().post("/v1/calls").json(&call_of(json!(inputs), false)).send().await;
+    let call = answer.call();
+    until("it says why", || waiting(&gateway, &call).as_deref() == Some(FULL)).await;
+    disk.make_room();
+    let events = answer.events().await;
+    assert_eq!(outputs(&events).len(), 12);
+    assert_eq!(events.last().expect("an end")["state"], "succeeded");
+}
+
+#[tokio::test]
+async fn events_of_a_background_call_that_cannot_be_kept_wait_and_say_why() {
+    let disk = Disk::default();
+    let gateway = Gateway::on_disk_of(&disk, &[]).await;
+    let agent = gateway.connect("one", |_: &Input| Vec::new()).await;
+    let answer =
+        gateway.client().post("/v1/calls").json(&call_of(json!([1, 2]), true)).send().await;
+    let call = answer.call();
+    disk.fill();
+    drop(agent);
+    let _again = gateway.connect("one", echo).await;
+    until("it says why", || waiting(&gateway, &call).as_deref() == Some(FULL)).await;
+    disk.make_room();
+    let target = format!("/v1/calls/{call}/events");
+    let events = gateway.client().get(target).send().await.events().await;
+    assert_eq!(outputs(&events).len(), 2);
+}
+
+#[tokio::test]
+async fn of_spilled_events_that_are_damaged_a_reader_is_told_how_many_and_gets_the_others() {
+    let disk = Disk::default();
+    let gateway = Gateway::on_disk_of(&disk, &SMALL).await;
+    let _agent = gateway.connect("one", large).await;
+    let inputs: Vec<u32> = vec![300 << 10; 6];
+    let mut answer =
+        gateway.client().post("/v1/calls").json(&call_of(json!(inputs), false)).send().await;
+    let (call, whole) = (answer.call(), answer.events().await);
+    disk.damage();
+    let target = format!("/v1/calls/{call}/events");
+    let events = gateway.client().get(target).send().await.events().await;
+    let lost: u64 = events
+        .iter()
+        .filter(|event| event["type"] == "damaged")
+        .map(|event| event["events"].as_u64().expect("a number"))
+        .sum();
+    assert!(lost > 0);
+    let told =
+        events.iter().filter(|event| event["type"] != "damaged" && event["type"] != "progress");
+    assert_eq!(
+        told.count() as u64 + lost,
+        whole.last().expect("an end")["seq"].as_u64().expect("a number")
+    );
+    assert_eq!(events.last(), whole.last(), "it ends as ever");
+}
+
+/// A background call that is cancelled, while the disk is full.
+async fn cancelled(
+    disk: &Disk,
+) -> (Gateway, String, tokio::task::JoinHandle<crate::support::client::Answer>) {
+    let gateway = Gateway::on_disk_of(disk, &[]).await;
+    let agent = gateway.connect("one", |_: &Input| Vec::new()).await;
+    let answer = gateway.client().post("/v1/calls").json(&call_of(json!([1]), true)).send().await;
+    let call = answer.call();
+    disk.fill();
+    let cancelling = tokio::spawn({
+        let (client, target) = (gateway.client(), format!("/v1/calls/{call}"));
+        async move { client.delete(target).send().await }
+    });
+    let state = || gateway.calls.get(&call).expect("there").record().state;
+    until("it ends", || state() == muster_gateway::calls::CallState::Cancelled).await;
+    drop(agent);
+    (gateway, call, cancelling)
+}
+
+#[tokio::test]
+async fn a_cancel_that_the_store_has_no_space_for_says_so_and_holds_when_there_is() {
+    let disk = Disk::default();
+    let (gateway, call, cancelling) = cancelled(&disk).await;
+    let mut answer = cancelling.await.expect("no panic");
+    assert_eq!((answer.status.as_u16(), answer.call()), (507, call.clone()));
+    assert!(!answer.header("retry-after").is_empty());
+    assert_eq!(answer.problem().await, "disk_full");
+    disk.make_room();
+    let again = gateway.client().delete(format!("/v1/calls/{call}")).send().await;
+    assert_eq!(again.status, 202);
+    assert_eq!({ again }.json().await["state"], "cancelled");
+}
+
+#[tokio::test]
+async fn a_cancel_that_is_not_kept_before_the_gateway_stops_says_so() {
+    let disk = Disk::default();
+    let (gateway, call, cancelling) = cancelled(&disk).await;
+    gateway.tasks.stop();
+    let mut answer = cancelling.await.expect("no panic");
+    assert_eq!((answer.status.as_u16(), answer.call()), (503, call));
+    assert!(!answer.header("retry-after").is_empty());
+    assert_eq!(answer.problem().await, "stopping");
+}
