@@ -173,3 +173,22 @@ fn a_credential_ends_unless_it_is_renewed() {
     let late = tokens.renew(&host.id, "a", LIFE, NOW + 6600);
     assert!(matches!(late, Err(JoinError::Gone { .. })));
 }
+
+#[test]
+fn a_clock_that_jumps_by_a_day_and_back_costs_no_credential_and_gives_none_back() {
+    const DAY: u64 = 24 * 3600;
+    let (_dir, tokens, first) = opened();
+    let short = NewToken { life: Some(Duration::from_secs(3600)), ..of("ann", &[Scope::Read]) };
+    let (short, _) = tokens.create(short, NOW).expect("made");
+    let (revoked, entry) = tokens.create(of("bob", &[Scope::Read]), NOW).expect("made");
+    for now in [NOW + DAY, NOW - DAY] {
+        // Whatever is written meanwhile is written by that clock.
+        tokens.revoke(&entry.id, now).expect("written");
+        assert!(tokens.identify(&first, now).is_some(), "it has no end");
+        assert!(tokens.identify(&revoked, now).is_none(), "at no time");
+    }
+    // An end is a date, and dates are the clock's.
+    assert!(tokens.identify(&short, NOW + DAY).is_none());
+    assert!(tokens.identify(&short, NOW).is_some(), "it was not dropped");
+    assert!(tokens.identify(&short, NOW + 3600).is_none());
+}

@@ -74,8 +74,7 @@ impl Parts {
                 parts.push(size);
                 end += size;
             }
-            let age = seen.newest.and_then(|at| now.duration_since(at).ok()).unwrap_or_default();
-            Found { key, parts, whole: seen.whole, age }
+            Found { key, parts, whole: seen.whole, age: age(seen.newest, now) }
         };
         Ok(seen.into_iter().map(found).collect())
     }
@@ -133,6 +132,11 @@ impl Parts {
     }
 }
 
+/// How long ago something was written, by dates: no other clock goes on while no gateway runs. A date that is not yet is now, so that what has it expires in its time.
+fn age(at: Option<SystemTime>, now: SystemTime) -> Duration {
+    at.and_then(|at| now.duration_since(at).ok()).unwrap_or_default()
+}
+
 fn name(offset: u64) -> String {
     format!("{offset:016x}")
 }
@@ -174,4 +178,18 @@ fn is_full(error: &object_store::Error) -> bool {
 
 fn generic(source: std::io::Error) -> object_store::Error {
     object_store::Error::Generic { store: "LocalFileSystem", source: Box::new(source) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_that_is_not_yet_is_now() {
+        let day = Duration::from_secs(24 * 3600);
+        let now = SystemTime::UNIX_EPOCH + 9 * day;
+        assert_eq!(age(Some(now - day), now), day);
+        assert_eq!(age(Some(now + day), now), Duration::ZERO);
+        assert_eq!(age(None, now), Duration::ZERO);
+    }
 }

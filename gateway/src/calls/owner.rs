@@ -63,13 +63,16 @@ pub(super) struct Begun {
     pub exchanges: Vec<StoredExchange>,
     /// Keeps the call's shared data.
     pub pin: Option<Arc<Pin>>,
+    /// How old the call is.
+    pub age: Duration,
 }
 
 impl Begun {
     /// A call without inputs yet.
     pub fn new(machine: Machine, queue: Queue) -> Begun {
         let (digests, exchanges) = (BTreeMap::new(), Vec::new());
-        Begun { machine, queue, digests, failed: None, damaged: false, exchanges, pin: None }
+        let age = Duration::ZERO;
+        Begun { machine, queue, digests, failed: None, damaged: false, exchanges, pin: None, age }
     }
 }
 
@@ -88,6 +91,9 @@ struct Owner {
     exit_code: Option<i32>,
     reopen_at: Option<Instant>,
     live: Arc<()>,
+    /// When this gateway began with the call, and how old it was then.
+    begun: Instant,
+    age_before: Duration,
     /// When an input was done last.
     progress: Instant,
     digests: BTreeMap<u64, (u64, Digest)>,
@@ -103,7 +109,7 @@ type Broken = StoreError;
 pub(super) async fn run(start: Start) {
     let Start { shared, mut commands, claim, begun, grace, upload_grace, tasks, live, .. } = start;
     let (secrets, spill) = (start.secrets, start.spill);
-    let Begun { machine, queue, digests, failed, damaged, exchanges, pin } = begun;
+    let Begun { machine, queue, digests, failed, damaged, exchanges, pin, age } = begun;
     let (news, mut inbox) = Inbox::new(INBOX);
     let mut placed = claim.placement.clone();
     let mut links = claim.links.clone();
@@ -123,6 +129,8 @@ pub(super) async fn run(start: Start) {
         exit_code: None,
         reopen_at: None,
         live,
+        begun: Instant::now(),
+        age_before: age,
         progress: Instant::now(),
         digests,
         fed: Instant::now(),

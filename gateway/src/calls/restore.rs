@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use muster_wire::message::{CallSpec, to_json};
 use serde_json::from_slice;
@@ -49,7 +50,7 @@ impl Calls {
         let retries = new.options.retries;
         let (handle, inbox) = Shared::open(record, new, Some(kept), log);
         if let Some((_, age_s)) = stored.end {
-            self.insert(&handle, key, Some(std::time::Duration::from_secs(age_s)));
+            self.insert(&handle, key, Some(Duration::from_secs(age_s)));
             return Ok(());
         }
         let pin = pin(blobs, handle.owner(), handle.spec());
@@ -87,6 +88,12 @@ fn pin(blobs: &Blobs, owner: &str, spec: &CallSpec) -> Option<Arc<Pin>> {
     claimed.ok().map(|(_, pin)| Arc::new(pin))
 }
 
+/// How long ago a call was created, by the dates of two gateways: no other clock goes on between them.
+fn age(created: &str, now: SystemTime) -> Duration {
+    let created = humantime::parse_rfc3339(created).ok();
+    created.and_then(|created| now.duration_since(created).ok()).unwrap_or_default()
+}
+
 /// How far a call came that has not ended.
 fn begun(stored: &StoredCall, retries: u32, mut queue: super::queue::Queue) -> Begun {
     let received = stored.chunks.last().map_or(0, |chunk| chunk.first + chunk.count);
@@ -106,5 +113,27 @@ fn begun(stored: &StoredCall, retries: u32, mut queue: super::queue::Queue) -> B
     let first_failed = stored.done.iter().find(|done| done.failed > 0);
     let failed = first_failed.map(|done| done.first);
     let exchanges = stored.exchanges.clone();
-    Begun { machine, queue, digests, failed, damaged: stored.damaged, exchanges, pin: None }
+    Begun {
+        machine,
+        queue,
+        digests,
+        failed,
+        damaged: stored.damaged,
+        exchanges,
+        pin: None,
+        age: age(&stored.created.created, SystemTime::now()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_of_a_date_that_is_not_yet_is_new() {
+        let now = humantime::parse_rfc3339("2026-01-01T00:01:00Z").expect("a time");
+        assert_eq!(age("2026-01-01T00:00:00Z", now), Duration::from_secs(60));
+        assert_eq!(age("2026-01-02T00:00:00Z", now), Duration::ZERO);
+        assert_eq!(age("no date", now), Duration::ZERO);
+    }
 }

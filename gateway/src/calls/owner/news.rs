@@ -72,7 +72,7 @@ impl Owner {
             self.runs();
         }
         if let Some(host) = self.hosts.name(link) {
-            let event = receipt::event(&receipt, host, &self.shared.record.borrow().created);
+            let event = receipt::event(&receipt, host, self.age_before + self.begun.elapsed());
             self.shared.log.append(event);
         }
     }

@@ -145,3 +145,7 @@ impl Table {
         due
     }
 }
+
+#[cfg(test)]
+#[path = "forget_tests.rs"]
+mod tests;
