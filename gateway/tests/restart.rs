@@ -3,16 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use crate::support::calls::{background, create, events, record, seqs};
 use crate::support::fake_agent::{Act, Input, echo};
 use crate::support::{Gateway, until, until_found};
 use muster_gateway::auth::Scope;
 use muster_wire::batch::{Inputs, Status};
 use muster_wire::frame::{Frame, Kind};
 use serde_json::{Value, json};
-
-fn background(inputs: Value) -> Value {
-    json!({"source": "def f(x): return x", "entry": "f", "inputs": inputs, "background": true})
-}
 
 fn outputs(events: &[Value]) -> BTreeMap<u64, Value> {
     let list = events.iter().filter(|event| event["type"] == "output");
@@ -30,26 +27,6 @@ fn half(input: &Input) -> Vec<Act> {
         0 => vec![Act::Output(Status::Value, input.item.clone())],
         _ => Vec::new(),
     }
-}
-
-async fn create(gateway: &Gateway, body: &Value, key: &str) -> (String, Value) {
-    let mut answer =
-        gateway.client().post("/v1/calls").header("idempotency-key", key).json(body).send().await;
-    assert_eq!(answer.status, 201);
-    (answer.call(), answer.json().await)
-}
-
-async fn events(gateway: &Gateway, call: &str, after: u64) -> Vec<Value> {
-    let target = format!("/v1/calls/{call}/events?after={after}");
-    gateway.client().get(target).send().await.events().await
-}
-
-async fn record(gateway: &Gateway, call: &str) -> Value {
-    gateway.client().get(format!("/v1/calls/{call}")).send().await.json().await
-}
-
-fn seqs(events: &[Value]) -> Vec<u64> {
-    events.iter().map(|event| event["seq"].as_u64().expect("a number")).collect()
 }
 
 #[tokio::test]
@@ -137,108 +114,6 @@ async fn a_call_that_has_ended_is_read_after_a_restart_until_it_expires() {
     until("it expires", || gateway.calls.get(&call).is_none()).await;
     let gateway = gateway.restart(&[]).await;
     assert!(gateway.calls.get(&call).is_none(), "in the store too");
-}
-
-/// Flips a bit of every file with a payload of this call whose name begins so; how many there are.
-fn damage(gateway: &Gateway, call: &str, prefix: &str) -> usize {
-    let folder = gateway.folder.path().join("payloads").join(call);
-    let files = std::fs::read_dir(folder).expect("there").map(|entry| entry.expect("an entry"));
-    let named = files.filter(|file| file.file_name().to_string_lossy().starts_with(prefix));
-    let flip = |path: std::path::PathBuf| {
-        let mut bytes = std::fs::read(&path).expect("readable");
-        bytes[1000] ^= 1;
-        std::fs::write(&path, bytes).expect("writable");
-    };
-    named.map(|file| flip(file.path())).count()
-}
-
-/// Outputs by index: the value, or the code of the failure.
-fn values_and_codes(events: &[Value]) -> BTreeMap<u64, Value> {
-    let outputs = events.iter().filter(|event| event["type"] == "output");
-    let outputs = outputs.map(|event| {
-        let index = event["index"].as_u64().expect("an index");
-        let code = event["failure"].get("code").cloned();
-        (index, code.unwrap_or_else(|| event["value"].clone()))
-    });
-    outputs.collect()
-}
-
-/// More than a row of the store holds: what is made of it is a file.
-fn long_text() -> String {
-    "x".repeat(3 << 19)
-}
-
-#[tokio::test]
-async fn a_damaged_output_is_a_failure_in_its_place_and_the_others_are_read() {
-    let gateway = Gateway::durable().await;
-    let agent = gateway.connect("one", echo).await;
-    let (call, _) = create(&gateway, &background(json!([1, long_text(), 3])), "k").await;
-    let whole = events(&gateway, &call, 0).await;
-    drop(agent);
-    let gateway = gateway.restart(&[]).await;
-    assert_eq!(damage(&gateway, &call, "events"), 1);
-    let damaged = events(&gateway, &call, 0).await;
-    let found = values_and_codes(&damaged);
-    assert_eq!(found.keys().copied().collect::<Vec<_>>(), [0, 1, 2]);
-    assert_eq!(found[&1], json!("damaged"));
-    let last = |events: &[Value]| {
-        let end = events.last().expect("an end");
-        ["seq", "type", "state", "done", "total", "error"].map(|name| end[name].clone())
-    };
-    assert_eq!(last(&damaged), last(&whole), "it ends as it did");
-    let seqs = seqs(&damaged);
-    assert!(seqs.is_sorted_by(|a, b| a < b), "{seqs:?}");
-    for after in seqs.iter().take(seqs.len() - 1) {
-        let rest = events(&gateway, &call, *after).await;
-        assert_eq!(rest, damaged[damaged.len() - rest.len()..], "a reader goes on after {after}");
-        assert_eq!(rest[0]["seq"].as_u64(), seqs.iter().copied().find(|seq| seq > after));
-    }
-}
-
-#[tokio::test]
-async fn a_damaged_input_fails_without_being_run_and_the_others_run() {
-    let gateway = Gateway::durable().await;
-    let agent = gateway.connect("one", |_: &Input| Vec::new()).await;
-    let mut body = background(json!([1]));
-    body["more_inputs"] = json!(true);
-    let (call, _) = create(&gateway, &body, "k").await;
-    let long = json!(long_text()).to_string();
-    let frames = [
-        Inputs::from_items(1, 0, &[long.as_bytes()]).to_frame(),
-        Inputs::from_items(2, 0, &[b"3"]).to_frame(),
-        Frame::of_u64(Kind::InputsEnd, 3),
-    ];
-    let target = format!("/v1/calls/{call}/inputs");
-    assert_eq!(gateway.client().post(target).frames(&frames).send().await.status, 200);
-    drop(agent);
-    let gateway = gateway.restart(&[]).await;
-    assert_eq!(damage(&gateway, &call, "chunk"), 1);
-    let _agent = gateway.connect("one", echo).await;
-    let events = events(&gateway, &call, 0).await;
-    let expected = [json!(1), json!("damaged"), json!(3)];
-    assert_eq!(values_and_codes(&events).into_values().collect::<Vec<_>>(), expected);
-    let end = events.last().expect("an end");
-    assert_eq!((&end["state"], &end["failed"]), (&json!("succeeded"), &json!(1)));
-}
-
-#[tokio::test]
-async fn a_call_whose_function_is_damaged_fails_and_says_so_and_others_go_on() {
-    let gateway = Gateway::durable().await;
-    let agent = gateway.connect("one", |_: &Input| Vec::new()).await;
-    let mut body = background(json!([1]));
-    body["source"] = json!(format!("def f(x): return x  # {}", long_text()));
-    let (call, _) = create(&gateway, &body, "k").await;
-    let (other, _) = create(&gateway, &background(json!([2])), "l").await;
-    drop(agent);
-    assert_eq!(damage(&gateway, &call, "function"), 1);
-    let gateway = gateway.restart(&[]).await;
-    let _agent = gateway.connect("one", echo).await;
-    let failed = events(&gateway, &call, 0).await;
-    let end = failed.last().expect("an end");
-    assert_eq!((&end["state"], &end["error"]["code"]), (&json!("failed"), &json!("damaged")));
-    let mut function = gateway.client().get(format!("/v1/calls/{call}/function")).send().await;
-    assert_eq!((function.status.as_u16(), function.problem().await), (500, "damaged".to_owned()));
-    assert_eq!(events(&gateway, &other, 0).await.last().expect("an end")["state"], "succeeded");
 }
 
 /// The record that the store keeps of a call that has expired, once it has.

@@ -1,6 +1,9 @@
+use std::time::Duration;
+
 use bytes::BytesMut;
 use muster_wire::batch::{OutputsBuilder, Status};
 use muster_wire::print::{Print, Stream};
+use tokio::time::Instant;
 
 use super::*;
 use crate::store::MemoryStore;

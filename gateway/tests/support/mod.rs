@@ -5,6 +5,7 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod calls;
 pub mod client;
 pub mod fake_agent;
 pub mod faults;
