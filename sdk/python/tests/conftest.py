@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from fake_agent import Agent
 from fake_gateway import TOKEN, Gateway
 
 faulthandler.dump_traceback_later(300, exit=True)
@@ -18,6 +19,13 @@ def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
         monkeypatch.setenv("MUSTER_URL", gateway.url)
         monkeypatch.setenv("MUSTER_TOKEN", TOKEN)
         yield gateway
+
+
+@pytest.fixture
+def agent() -> Iterator[Agent]:
+    """A real runner, and the agent's part beside it."""
+    with Agent() as agent:
+        yield agent
 
 
 # Holds inputs of functions that the fake runs in this process.
