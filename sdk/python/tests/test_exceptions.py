@@ -16,7 +16,7 @@ import pytest
 import muster
 from fake_agent import Agent
 from muster import RemoteError, _exceptions, _payload
-from test_payload import script
+from user_scripts import script
 
 
 class Context:

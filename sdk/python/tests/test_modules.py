@@ -14,7 +14,7 @@ import pytest
 
 from muster import PicklingError, _locate, _modules, _payload
 from muster._code import imported_names
-from test_payload import script
+from user_scripts import script
 
 
 def write(root: Path, files: Dict[str, str]) -> None:

@@ -51,6 +51,17 @@ class Call:
         return _describe.item(error, spec["kind"] == "pickle", spec.get("image") or "")
 
 
+def rehearse() -> None:
+    """Loads a function of nobody's: the first one of a process takes three times as long as the next."""
+    from cloudpickle import cloudpickle
+
+    function = cloudpickle.dumps(lambda value: value)
+    head = json.dumps({"modules": [], "function_len": len(function)}).encode()
+    spec = {"kind": "pickle", "call": ""}
+    apply_environment(spec)
+    Call(spec, len(head).to_bytes(4, "little") + head + function)
+
+
 def apply_environment(spec: Dict[str, Any]) -> None:
     """Sets the call's environment in this process."""
     import os

@@ -13,7 +13,7 @@ from . import _describe, _pickles
 from ._batch import Batch
 from ._channel import INDEX, PENDING, PENDING_LEN, READ_SEQ, Channel
 from ._index import ZERO, IndexVariable
-from ._load import Call, apply_environment
+from ._load import Call, apply_environment, rehearse
 from ._results import NO_COLUMN, SEND_AFTER, Results, number_item
 from ._sprint import Sprint
 from ._streams import Boundary, CLibrary, Streams
@@ -23,6 +23,7 @@ from ._watch import CALM
 def serve(channel: Channel) -> None:
     """Answers every batch until the channel ends, then ends the process."""
     _pickles.prepare()
+    rehearse()
     runner = _Runner(channel)
     while True:
         frame = channel.next_frame()

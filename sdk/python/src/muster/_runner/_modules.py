@@ -52,8 +52,13 @@ def _write(root: str, entry: Dict[str, Any], content: bytes) -> None:
     if not target.startswith(root + os.sep):
         raise ValueError(f"a module's path leads out of its folder: {path}")
     _make_folder(os.path.dirname(target))
-    with open(target, "wb") as file:
-        file.write(content)
+    # A project may have hundreds of them, and each of these is half of what `open` costs.
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        while content:
+            content = content[os.write(descriptor, content) :]
+    finally:
+        os.close(descriptor)
     _client_files[target] = entry.get("file") or os.path.join(entry["root"], path)
 
 
