@@ -1,8 +1,9 @@
 //! The audit log: who did what, from where, and what came of it. One JSON line for each call created or cancelled, each change of a
 //! token or a host, and each refusal.
 //!
-//! **Owner.** One task writes `audit.log` in the state folder. Whoever has something to tell hands it over without waiting; what comes
-//! faster than the disk takes it is counted, and the count is a line of its own. Commands on the gateway's machine append to the same file.
+//! **Owners.** One task writes `audit.log` in the state folder, another one `refused.log`: anybody can have as much refused as they like, and what was
+//! done must neither be lost for it nor be pushed out of the log. Whoever has something to tell hands it over without waiting; what comes
+//! faster than the disk takes it is counted, and the next line has the count. Commands on the gateway's machine append to `audit.log`.
 //!
 //! **Bounds.** A file that has reached its size becomes `audit.log.1`, the one before it `audit.log.2`, and so on; the last is removed.
 //! So a flood of refusals costs a bounded part of the disk.
@@ -21,7 +22,10 @@ use tokio::sync::mpsc;
 
 use crate::tasks::Tasks;
 
+/// What [`Entry::what`] says of a request that was refused before it was looked into.
+pub const REFUSED: &str = "refused";
 const FILE: &str = "audit.log";
+const REFUSALS: &str = "refused.log";
 /// Entries that wait for the disk.
 const WAITING: usize = 1024;
 
@@ -77,16 +81,36 @@ fn is_zero(number: &u64) -> bool {
 /// Where entries go. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Audit {
+    acts: Inbox,
+    refusals: Inbox,
+}
+
+impl Audit {
+    /// Opens the logs in the state folder, and starts their owners.
+    pub fn start(state_dir: &Path, config: AuditConfig, tasks: &Tasks) -> io::Result<Audit> {
+        let inbox = |file| Inbox::start(state_dir.join(file), config, tasks);
+        Ok(Audit { acts: inbox(FILE)?, refusals: inbox(REFUSALS)? })
+    }
+
+    /// Writes an entry down, soon.
+    pub fn tell(&self, entry: Entry) {
+        let inbox = if entry.what == REFUSED { &self.refusals } else { &self.acts };
+        inbox.tell(entry);
+    }
+}
+
+/// The way to the owner of one log.
+#[derive(Debug, Clone)]
+struct Inbox {
     entries: mpsc::Sender<Entry>,
     lost: Arc<AtomicU64>,
 }
 
-impl Audit {
-    /// Opens the log in the state folder, and starts its owner.
-    pub fn start(state_dir: &Path, config: AuditConfig, tasks: &Tasks) -> io::Result<Audit> {
+impl Inbox {
+    fn start(path: PathBuf, config: AuditConfig, tasks: &Tasks) -> io::Result<Inbox> {
         let (entries, mut inbox) = mpsc::channel::<Entry>(WAITING);
         let lost = Arc::new(AtomicU64::new(0));
-        let mut log = Log::open(state_dir.join(FILE), config)?;
+        let mut log = Log::open(path, config)?;
         let (missing, stop) = (lost.clone(), tasks.clone());
         tasks.spawn_critical("audit", async move {
             loop {
@@ -104,11 +128,10 @@ impl Audit {
                 }
             }
         });
-        Ok(Audit { entries, lost })
+        Ok(Inbox { entries, lost })
     }
 
-    /// Writes an entry down, soon.
-    pub fn tell(&self, entry: Entry) {
+    fn tell(&self, entry: Entry) {
         if self.entries.try_send(entry).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
             metrics::counter!("muster_audit_lost_total").increment(1);
@@ -200,6 +223,27 @@ mod tests {
             serde_json::from_str(last.lines().last().expect("a line")).expect("JSON");
         assert_eq!((&last["what"], &last["on"]), (&"call_created".into(), &"c-39".into()));
         assert!(last.get("who").is_none() && last["time"].is_string());
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_refusals_neither_loses_nor_pushes_out_what_was_done() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let tasks = Tasks::new();
+        let config = AuditConfig { file_bytes: 300, kept: 1 };
+        let audit = Audit::start(folder.path(), config, &tasks).expect("started");
+        for n in 0..2 * WAITING {
+            audit.tell(Entry { what: REFUSED, ..entry(n) });
+        }
+        audit.tell(entry(7));
+        let read = |file: &str| fs::read_to_string(folder.path().join(file)).unwrap_or_default();
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !read(FILE).contains("c-7") || read("refused.log.1").is_empty() {
+            assert!(tokio::time::Instant::now() < deadline, "not written");
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(read(FILE).lines().count(), 1);
+        assert!(!read(FILE).contains("lost"));
+        tasks.stop();
     }
 
     #[tokio::test]

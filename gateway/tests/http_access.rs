@@ -322,11 +322,15 @@ async fn the_audit_log_says_who_did_what_and_holds_no_secret() {
     client.delete(format!("/v1/calls/{call}")).send().await;
     client.get("/v1/tokens").send().await;
     gateway.client_with(Some("muster_1_2")).get("/v1/calls").send().await;
+    client.get("/healthz").header("origin", "https://example.com").send().await;
+    let bob = gateway.client_with(Some(&gateway.token("bob", CLIENT)));
+    bob.get(format!("/v1/calls/{call}")).send().await;
     let made = gateway.client().post("/v1/tokens").json(&json!({"scopes": ["read"]}));
     let made = made.send().await.json().await;
-    let path = gateway.folder.path().join("audit.log");
-    let read = || std::fs::read_to_string(&path).expect("a log");
-    until("the log has every line", || read().lines().count() >= 6).await;
+    let file = |name| std::fs::read_to_string(gateway.folder.path().join(name)).expect("a log");
+    let read = || file("audit.log") + &file("refused.log");
+    until("the logs have every line", || read().lines().count() >= 8).await;
+    assert!(!file("audit.log").contains("refused"));
     let text = read();
     let lines: Vec<Value> =
         text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
@@ -347,6 +351,8 @@ async fn the_audit_log_says_who_did_what_and_holds_no_secret() {
     want("call_cancelled", "ann", &call, "ok");
     want("refused", "ann", "GET /v1/tokens", "forbidden");
     want("refused", "", "GET /v1/calls", "unauthenticated");
+    want("refused", "", "GET /healthz", "origin_refused");
+    want("refused", "bob", &format!("GET /v1/calls/{call}"), "unknown_call");
     want("token_created", "default", made["id"].as_str().expect("an id"), "ok");
     let secret = |token: &str| token.rsplit('_').next().expect("a secret").to_owned();
     let made = secret(made["token"].as_str().expect("a token"));

@@ -158,16 +158,20 @@ async fn dispatch(
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let checked = guard::check(&parts).and_then(|()| {
+    let refused = |who: &Identity, problem| record::refused(front, who, &parts, problem);
+    let nobody = Identity::nobody();
+    let checked = guard::check(&parts).map_err(|problem| refused(&nobody, problem));
+    let checked = checked.and_then(|()| {
         let route = routes::find(path, &parts.method)
             .ok_or_else(|| Problem::method_not_allowed(&parts.method, &routes::allowed(path)))?;
         // Open routes have nobody; all others have somebody, or are refused.
         let who = guard::authenticate(&parts, route.access, &front.tokens);
-        let refused = |who: &Identity, problem| record::refused(front, who, &parts, problem);
-        let nobody = Identity::nobody();
-        let who = who.map_err(|problem| refused(&nobody, problem))?.unwrap_or(nobody);
+        let who = who.map_err(|problem| refused(&nobody, problem))?.unwrap_or(nobody.clone());
         let (who, parent) = nested::resolve(front, who, route, &id, &parts)?;
         guard::permit(&who, route.access).map_err(|problem| refused(&who, problem))?;
+        if records::is_foreign(front, &who, route, &id) {
+            return Err(refused(&who, Problem::unknown_call(&id)));
+        }
         let place = match who.id.is_empty() {
             true => None,
             false => Some(requests.take(&who.id).ok_or_else(too_many_requests)?),

@@ -6,7 +6,7 @@ use http::request::Parts;
 use super::problem::{MUSTER_CALL, Problem};
 use super::routes::{Action, Route};
 use super::{Front, Peer};
-use crate::audit::{Audit, Entry};
+use crate::audit::{Audit, Entry, REFUSED};
 use crate::auth::Identity;
 
 /// Marks an answer about a call that was there already.
@@ -69,11 +69,11 @@ impl Act {
     }
 }
 
-/// Writes down that a request was refused for its token.
+/// Writes down that a request was refused for what it is, for its token, or because the call is somebody else's.
 pub fn refused(front: &Front, who: &Identity, parts: &Parts, problem: Problem) -> Problem {
     let path: String = parts.uri.path().chars().take(100).collect();
     front.audit.tell(Entry {
-        what: "refused",
+        what: REFUSED,
         who: who.owner.clone(),
         token: who.id.clone(),
         from: from(parts),

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::Front;
 use super::problem::{Code, MUSTER_CALL, Problem};
 use super::query::Query;
+use super::routes::Route;
 use crate::auth::Identity;
 use crate::calls::{CallHandle, CallRecord, CancelError, PastCall};
 use crate::store::StoreError;
@@ -64,6 +65,12 @@ pub async fn find(front: &Front, who: &Identity, id: &str) -> Result<Found, Prob
 fn unread(error: StoreError) -> Problem {
     tracing::error!(error = crate::chain(&error), "records of expired calls could not be read");
     Problem::internal()
+}
+
+/// Whether a request is about a call that is there, and somebody else's: it is told what [`find`] tells, and the audit log tells the rest.
+pub fn is_foreign(front: &Front, who: &Identity, route: &Route, id: &str) -> bool {
+    let call = route.path.starts_with("/v1/calls/{id}").then(|| front.calls.get(id)).flatten();
+    call.is_some_and(|call| !who.sees(call.owner()))
 }
 
 /// `GET /v1/calls/{id}`.
