@@ -13,7 +13,8 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 
-use super::dial::{Dial, DialError, SAID, words};
+use super::ask::{DialError, SAID, words};
+use super::dial::Dial;
 use crate::tasks::Tasks;
 
 /// For the connection, and for the head of the answer once the request is sent.

@@ -7,7 +7,7 @@
 //!    └──────────────────────────┴───────────────────┘ its calls go on, for 120 s ([`crate::call::line`])
 //! ```
 //!
-//! [`client`] asks the gateway plain questions over connections of their own, with the same credential.
+//! [`dial`] gets and keeps the credential and dials with it, [`ask`] says what answers mean. [`client`] asks the gateway plain questions over connections of their own, with the same credential.
 //!
 //! Who owns what: one critical task dials, for ever. hyper owns the connection; each stream's handler is a task of the
 //! `calls` group, so that a stop can wait for running calls and then cancel them.
@@ -23,6 +23,7 @@
 //!
 //! Not here: what a call is ([`crate::call`]).
 
+mod ask;
 mod backoff;
 pub mod client;
 mod connect;
@@ -39,9 +40,10 @@ use std::time::Duration;
 
 use hyper_util::rt::{TokioIo, TokioTimer};
 
+pub use ask::DialError;
 pub use client::{Client, ClientError};
 pub use connect::Connect;
-pub use dial::{Dial, DialError, JoinBy, Source};
+pub use dial::{Dial, JoinBy, Source};
 
 use crate::call::Workers;
 use crate::call::line::{Connection, Lines};
