@@ -59,7 +59,7 @@ pub struct Settings {
     #[arg(long, env = "MUSTER_GATEWAY_SECRETS_KEY")]
     pub secrets_key: Option<PathBuf>,
 
-    /// How much spilled data there may be in all, for example 50GiB; past it, uploads wait.
+    /// How much spilled data there may be in all, for example 50GiB; past it, calls that have to spill wait, and say so.
     #[arg(long, env = "MUSTER_GATEWAY_SPILL_LIMIT", default_value = "50GiB", value_parser = bytes)]
     pub spill_limit: u64,
 

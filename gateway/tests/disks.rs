@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 
 /// Little memory: what does not fit must be spilled.
 const SMALL: [&str; 6] = ["--queue-memory", "1KiB", "--log-memory", "1KiB", "--spare-memory", "0"];
-const FULL: &str = "waiting: the gateway's disk is full; the call goes on when there is room";
 
 /// As many bytes of output as the input says.
 fn large(input: &Input) -> Vec<Act> {
@@ -21,8 +20,9 @@ fn large(input: &Input) -> Vec<Act> {
     vec![Act::Output(Status::Value, text.into())]
 }
 
-fn waiting(gateway: &Gateway, call: &str) -> Option<String> {
-    gateway.calls.get(call).and_then(|call| call.record().waiting)
+fn waits_for_disk(gateway: &Gateway, call: &str) -> bool {
+    let why = gateway.calls.get(call).and_then(|call| call.record().waiting);
+    why.is_some_and(|why| why.contains("disk is full"))
 }
 
 #[tokio::test]
@@ -51,7 +51,7 @@ async fn inputs_that_cannot_be_spilled_wait_say_why_and_run_when_there_is_room()
                 .status
         }
     });
-    until("it says why", || waiting(&gateway, &call).as_deref() == Some(FULL)).await;
+    until("it says why", || waits_for_disk(&gateway, &call)).await;
     let inputs = gateway.calls.get(&call).expect("there").record().inputs;
     assert!((1..8).contains(&inputs), "what came first is kept, the rest waits: {inputs}");
     assert!(!uploading.is_finished());
@@ -63,7 +63,7 @@ async fn inputs_that_cannot_be_spilled_wait_say_why_and_run_when_there_is_room()
 
     disk.make_room();
     assert_eq!(uploading.await.expect("no panic"), 200);
-    until("it waits no more", || waiting(&gateway, &call).as_deref() != Some(FULL)).await;
+    until("it waits no more", || !waits_for_disk(&gateway, &call)).await;
     drop(agent);
     let again = gateway.connect("one", echo).await;
     let events = { answer }.events().await;
@@ -82,7 +82,7 @@ async fn outputs_that_cannot_be_spilled_wait_say_why_and_all_come_when_there_is_
     let mut answer =
         gateway.client().post("/v1/calls").json(&echo_call(json!(inputs))).send().await;
     let call = answer.call();
-    until("it says why", || waiting(&gateway, &call).as_deref() == Some(FULL)).await;
+    until("it says why", || waits_for_disk(&gateway, &call)).await;
     disk.make_room();
     let events = answer.events().await;
     assert_eq!(outputs(&events).len(), 12);
@@ -99,7 +99,7 @@ async fn events_of_a_background_call_that_cannot_be_kept_wait_and_say_why() {
     disk.fill();
     drop(agent);
     let _again = gateway.connect("one", echo).await;
-    until("it says why", || waiting(&gateway, &call).as_deref() == Some(FULL)).await;
+    until("it says why", || waits_for_disk(&gateway, &call)).await;
     disk.make_room();
     let target = format!("/v1/calls/{call}/events");
     let events = gateway.client().get(target).send().await.events().await;

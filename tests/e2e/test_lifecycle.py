@@ -214,6 +214,22 @@ def test_a_second_agent_of_the_same_name_is_refused_and_touches_nothing(own_serv
     assert small_map(lambda x: x, [1]) == [1]
 
 
+def test_a_second_gateway_on_one_state_folder_does_not_start_and_the_first_goes_on(
+    own_service, tmp_path
+):
+    service = own_service()
+    service.add_agent("--cpus", "0", "--ram", "1GiB", "--warm", "0")
+    call = small_map(lambda x: x, [1], background=True)
+    arguments = [
+        programs() / "muster-gateway", "--state-dir", service.state, "--listen", "127.0.0.1:0",
+    ]  # fmt: skip
+    with Script(arguments, cwd=tmp_path) as second:
+        assert second.end(20) == 70
+        assert str(service.state) in second.stderr.decode()
+    assert call.results(timeout=60) == [1], "the store still is the first one's"
+    assert small_map(lambda x: x, [2], background=True).results(timeout=60) == [2]
+
+
 def test_a_lost_gateway_is_dialled_again(own_service):
     service = own_service()
     agent = service.add_agent("--cpus", "0", "--ram", "1GiB", "--warm", "0")

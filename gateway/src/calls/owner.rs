@@ -174,7 +174,7 @@ pub(super) async fn run(start: Start) {
             }
             () = tokio::time::sleep_until(owner.progress + PATIENCE), if owner.holds_back() => Ok(()),
             () = tokio::time::sleep(FULL_PAUSE), if owner.waits_for_disk() => Ok(()),
-            () = owner.spill.room(), if owner.spill.is_full() => Ok(()),
+            () = owner.spill.room(), if owner.waits_for_disk() && owner.spill.is_full() => Ok(()),
             Ok(()) = links.changed(), if look_at.is_some() => { owner.look_for_hosts(); Ok(()) }
             () = sleep_until(look_at), if look_at.is_some() => { owner.look_for_hosts(); Ok(()) }
             () = sleep_until(owner.reopen_at), if owner.reopen_at.is_some() => {
@@ -222,10 +222,10 @@ async fn sleep_until(at: Option<Instant>) {
 impl Owner {
     /// Whether inputs that come can be kept.
     fn takes_inputs(&self) -> bool {
-        !self.spill.is_full() && !self.queue.is_stuck() && !self.holds_back()
+        !self.queue.is_stuck() && !self.holds_back()
     }
 
-    /// Whether inputs or events should be on a disk that is full. The store tries again by itself; what is to be spilled is tried by the next settling.
+    /// Whether inputs or events should be on a disk that is full, or would be past its limit. The store tries again by itself; what is to be spilled is tried by the next settling.
     fn waits_for_disk(&self) -> bool {
         let spills = self.shared.kept.is_none();
         self.store_full || self.queue.is_stuck() || spills && self.shared.log.is_clogged()

@@ -30,7 +30,7 @@ pub fn why(
 ) -> Option<String> {
     if workers.disk_full {
         return Some(
-            "waiting: the gateway's disk is full; the call goes on when there is room".to_owned(),
+            "waiting: the gateway's disk is full, or what may be spilled there (--spill-limit); the call goes on when there is room".to_owned(),
         );
     }
     if workers.running > 0 {

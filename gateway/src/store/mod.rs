@@ -5,8 +5,8 @@
 //! A *blob* is written once, read any number of times, and removed. The call that made it is its only writer. [`DirStore`] keeps blobs as
 //! files; [`MemoryStore`] keeps them in a map, for tests. Both pass the same contract suite. Blobs do not survive a restart of the gateway: the directory is emptied at start.
 //!
-//! Writing and reading block on the disk, so they run on the blocking pool. [`Spill`] bounds what is stored: past its limit a writer waits
-//! until other blobs are removed, and where the disk is full it keeps what it has and tries again. It also has a little memory that all calls share, for bytes that will soon be taken: writing and reading
+//! Writing and reading block on the disk, so they run on the blocking pool. [`Spill`] bounds what is stored: past its limit, or where the disk is full,
+//! a writer keeps what it has and tries again. It also has a little memory that all calls share, for bytes that will soon be taken: writing and reading
 //! them back costs more than all else that the gateway does with them.
 
 mod dir;

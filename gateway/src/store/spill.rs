@@ -101,10 +101,10 @@ impl Spill {
         }
     }
 
-    /// Stores `parts` as one blob, on the blocking pool. Does not wait for room: callers bound what they write by [`room`](Spill::room), and where the disk is
-    /// full they keep what they have and try again after [`FULL_PAUSE`]; until then nobody's try reaches the disk.
+    /// Stores `parts` as one blob, on the blocking pool. Does not wait for room: where the limit is reached or the disk is full, callers keep what they have and try again
+    /// after [`FULL_PAUSE`], or when there is [`room`](Spill::room). Until then nobody's try reaches a full disk.
     pub async fn put(&self, parts: Vec<Bytes>) -> Result<Blob, StoreError> {
-        if self.is_resting() {
+        if self.is_full() || self.is_resting() {
             return Err(StoreError::Full);
         }
         let stored = self.store(parts).await;
@@ -189,6 +189,16 @@ impl std::fmt::Debug for Spill {
 mod tests {
     use super::*;
     use crate::store::MemoryStore;
+
+    #[tokio::test]
+    async fn past_the_limit_nothing_is_stored() {
+        let spill = Spill::new(MemoryStore::default(), 4);
+        let put = async |bytes: &'static [u8]| spill.put(vec![Bytes::from_static(bytes)]).await;
+        let blob = put(b"12345").await.expect("there was room when it came");
+        assert!(matches!(put(b"6").await, Err(StoreError::Full)));
+        drop(blob);
+        put(b"6").await.expect("there is room again, and nobody has to wait for it");
+    }
 
     #[tokio::test]
     async fn dropping_a_blob_gives_its_room_to_a_writer_that_waits() {

@@ -148,3 +148,7 @@ async fn write_group(store: &dyn CallStore, group: Vec<Write>) -> Result<(), Sto
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "journal_tests.rs"]
+mod tests;
