@@ -55,9 +55,11 @@ fn every_accepted_input_ends_once_whatever_the_network_and_the_hosts_do() {
                 let run = std::panic::catch_unwind(|| scenario.run());
                 let ended = run.unwrap_or_else(|_| Err("it panicked, see above".to_owned()));
                 if let Err(why) = ended {
-                    failures.push(format!(
-                        "MUSTER_SEED={seed} MUSTER_SCENARIOS=1: {why}\n{scenario:#?}"
-                    ));
+                    let failure =
+                        format!("MUSTER_SEED={seed} MUSTER_SCENARIOS=1: {why}\n{scenario:#?}");
+                    // At once: the run may be ended before its end, and the seed would be lost.
+                    eprintln!("{failure}");
+                    failures.push(failure);
                 }
             }
         };
