@@ -232,3 +232,20 @@ def test_children_have_the_packages_of_their_parent_unless_they_name_their_own(h
     assert (with_own, without) == (["2.0"], ["e2e_greeter"])
     # For the child that names its own alone, and not even that where it was built before.
     assert host.agents[0].log.read_text().count(built) <= before + 1
+
+
+def test_children_run_in_the_image_of_their_parent_unless_they_name_another(host, image_with_words):
+    own = f"muster/python:{sys.version_info[0]}.{sys.version_info[1]}"
+
+    def parent(image):
+        def child(_):
+            try:
+                return __import__("e2e_words").WORD
+            except ModuleNotFoundError as error:
+                return error.name
+
+        more = {"image": image} if image else {}
+        return muster.remote_parallel_map(child, [0], func_ram=0.25, **more)
+
+    found = small_map(parent, [None, own], image=image_with_words)
+    assert found == [["hello"], ["e2e_words"]]

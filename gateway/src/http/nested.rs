@@ -110,3 +110,40 @@ fn is_stuck(hosts: &[HostRecord], ram_bytes: u64) -> bool {
     };
     !hosts.is_empty() && hosts.iter().all(stuck)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::call_request::{Form, parse};
+
+    fn spec(more: &str) -> CallSpec {
+        let text = format!(r#"{{"source": "def f(x): return x", "entry": "f" {more}}}"#);
+        parse(text.as_bytes(), Form::Json).expect("a call").spec
+    }
+
+    #[test]
+    fn a_child_has_what_its_parent_has_unless_it_says_otherwise() {
+        let parent = spec(
+            r#", "image": "a:1", "runtime": "runsc", "packages": {"requirements": ["numpy"]}"#,
+        );
+        let child = |more| {
+            let mut child = spec(more);
+            complete(&mut child, Some(&parent));
+            let packages = child.packages.map(|packages| packages.requirements.concat());
+            (child.image, child.runtime.unwrap_or_default(), packages.unwrap_or_default())
+        };
+        assert_eq!(child(""), ("a:1".into(), "runsc".into(), "numpy".into()));
+        let none = r#", "packages": {"requirements": []}"#;
+        assert_eq!(child(none), ("a:1".into(), "runsc".into(), String::new()));
+        let own =
+            r#", "image": "b:1", "runtime": "kata", "packages": {"requirements": ["pandas"]}"#;
+        assert_eq!(child(own), ("b:1".into(), "kata".into(), "pandas".into()));
+    }
+
+    #[test]
+    fn nobody_elses_call_has_more_than_it_says() {
+        let mut call = spec(r#", "packages": {"requirements": []}"#);
+        complete(&mut call, None);
+        assert_eq!((call.image.as_str(), call.runtime, call.packages), ("", None, None));
+    }
+}
