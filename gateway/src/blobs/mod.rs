@@ -16,7 +16,7 @@
 //!
 //! **Parts.** [`index`] decides, purely, what there is, what fits, and what goes. `parts` keeps bytes through `object_store`: a blob is a row of objects of at most
 //! [`PART`] bytes, named by their offset, and an empty one that says it is whole, whose time is that of its last use. So an upload goes on
-//! where it broke off, in any store that has objects, and nothing is copied at its end. `environments` knows which of the hosts' blobs has which environment. `upload` and `download` move bytes, a part at a time, and hash all of them.
+//! where it broke off, in any store that has objects, and nothing is copied at its end. `environments` knows which of the hosts' blobs has which environment. `upload` and `download` move bytes, a part at a time, and hash all of them; `hashers` has how far the hashes of uploads have come.
 //!
 //! **Who owns what.** [`Blobs`] owns the index, behind a lock that is never held across an await. One upload of a blob runs at a time. A [`Pin`] keeps blobs as long as a call lives.
 //!
@@ -27,6 +27,7 @@
 
 mod download;
 mod environments;
+mod hashers;
 pub mod index;
 mod parts;
 mod upload;
@@ -39,6 +40,7 @@ use muster_wire::message::BlobRef;
 use tokio::time::Instant;
 
 use self::environments::Environments;
+use self::hashers::Hashers;
 use self::index::Index;
 use self::parts::Parts;
 use crate::tasks::Tasks;
@@ -128,6 +130,7 @@ struct Shared {
     parts: Parts,
     index: Mutex<Index>,
     environments: Mutex<Environments>,
+    hashers: Hashers,
     tasks: Tasks,
 }
 
@@ -171,6 +174,7 @@ impl Blobs {
                 parts,
                 index: Mutex::new(index),
                 environments: Mutex::default(),
+                hashers: Hashers::default(),
                 tasks: tasks.clone(),
             }),
         };
@@ -274,6 +278,7 @@ impl Blobs {
                 let error = crate::chain(&error);
                 tracing::warn!(blob = key.id.as_str(), error, "blob could not be removed");
             }
+            self.shared.hashers.take(&key, 0);
             self.lock().forget(&key);
         }
         self.count();

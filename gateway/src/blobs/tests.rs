@@ -60,6 +60,28 @@ async fn an_upload_that_broke_off_goes_on_where_it_was_even_after_a_restart() {
 }
 
 #[tokio::test]
+async fn an_upload_that_goes_on_reads_nothing_again_that_was_hashed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let blobs = Blobs::open(folder.path(), config(), &Tasks::new()).await.expect("opens");
+    let content = large();
+    let key = key("ann", &content);
+    put(&blobs, &key, &content, PART).await.expect("room");
+    let object = folder.path().join("of-ann").join(key.id.as_str()).join(format!("{:016x}", 0));
+    let aside = folder.path().join("aside");
+    std::fs::rename(&object, &aside).expect("it is there");
+    // Broken off within a part: what is not stored is in no hash either.
+    let begun = blobs.put(key.clone(), PART as u64, content.len() as u64).await.expect("room");
+    let Begun::Upload(mut upload) = begun else { panic!("whole already") };
+    upload.push(Bytes::copy_from_slice(&content[PART..2 * PART + 3])).await.expect("room");
+    drop(upload);
+    assert_eq!(blobs.look(&key), Look::Partial { have: 2 * PART as u64 });
+    let last = put(&blobs, &key, &content, content.len()).await.expect("room");
+    assert_eq!(last, Look::Whole { size: content.len() as u64 });
+    std::fs::rename(&aside, &object).expect("ours");
+    assert!(get(&blobs, &key, 0).await.expect("whole") == content);
+}
+
+#[tokio::test]
 async fn what_somebody_else_put_is_not_there() {
     let folder = tempfile::tempdir().expect("a folder");
     let blobs = Blobs::open(folder.path(), config(), &Tasks::new()).await.expect("opens");

@@ -14,6 +14,8 @@ pub struct Upload {
     stored: u64,
     total: u64,
     hasher: Sha256,
+    /// Of what is stored.
+    hashed: Sha256,
     /// What is not stored yet, less than [`PART`].
     waiting: Vec<Bytes>,
     waiting_bytes: usize,
@@ -29,14 +31,19 @@ impl Upload {
             stored,
             total,
             hasher: Sha256::new(),
+            hashed: Sha256::new(),
             waiting: Vec::new(),
             waiting_bytes: 0,
             ended: false,
         }
     }
 
-    /// Hashes what an earlier request has left.
+    /// Goes on with the hash of what an earlier request has left, or hashes that again.
     pub(super) async fn resume(mut self) -> Result<Upload, BlobError> {
+        if let Some(hasher) = self.blobs.shared.hashers.take(&self.key, self.stored) {
+            (self.hasher, self.hashed) = (hasher.clone(), hasher);
+            return Ok(self);
+        }
         let parts = self.blobs.lock().parts(&self.key);
         let mut offset = 0;
         for size in parts {
@@ -45,6 +52,7 @@ impl Upload {
             tokio::task::yield_now().await;
             offset += size;
         }
+        self.hashed = self.hasher.clone();
         Ok(self)
     }
 
@@ -89,6 +97,7 @@ impl Upload {
         let size = std::mem::take(&mut self.waiting_bytes) as u64;
         self.blobs.shared.parts.write(&self.key, offset, bytes).await?;
         self.stored += size;
+        self.hashed = self.hasher.clone();
         self.blobs.lock().stored(&self.key, size, Instant::now());
         Ok(())
     }
@@ -103,6 +112,9 @@ impl Upload {
 
     fn end(&mut self, whole: bool) {
         if !std::mem::replace(&mut self.ended, true) {
+            if !whole {
+                self.blobs.shared.hashers.keep(&self.key, self.stored, self.hashed.clone());
+            }
             self.blobs.lock().finished(&self.key, whole, Instant::now());
             self.blobs.count();
         }
