@@ -39,7 +39,7 @@ def test_an_output_of_a_gibibyte_is_refused_and_the_others_have_theirs(service):
     assert [found[0], found[2]] == [0, 2]
     assert isinstance(found[1], muster.ValueTooLarge)
     assert found[1].index == 1
-    assert "256" in str(found[1]), found[1]
+    assert str(256 << 20) in str(found[1]), found[1]
     assert service.agents[0].daemon.memory_peak() < 600 * MIB
 
 
