@@ -6,7 +6,7 @@
 //! **Parts.**
 //! - [`machine`]: which input is where: received, leased to a host at an attempt, done, to be tried again. Pure.
 //! - [`queue`]: the bytes of the inputs, by chunk, in memory or spilled, until each is done.
-//! - [`log`]: the events of the call, numbered by `seq`, in memory or spilled, for readers. `appetite`: how much of what is read back a reader takes at once.
+//! - [`log`]: the events of the call, numbered by `seq`, in memory or spilled, for readers (`reader`). `appetite`: how much of what is read back a reader takes at once.
 //! - `owner`: the one task that owns the machine and the queue of a call and writes its log. Everything else holds a [`CallHandle`].
 //! - `hosts`: what one host was promised and sent, and what it said that was taken. `away`: how long a host is waited for whose connection broke.
 //! - `registry`: [`Calls`], all calls by id; admission; until when calls are kept, and their records after that.
@@ -38,6 +38,7 @@ pub mod log;
 pub mod machine;
 mod owner;
 pub mod queue;
+mod reader;
 mod receipt;
 mod registry;
 mod restore;
@@ -45,8 +46,9 @@ mod saver;
 mod wait;
 
 pub use cancel::CancelError;
-pub use handle::{CallHandle, Entry, EventReader};
+pub use handle::CallHandle;
 pub use log::LogConfig;
+pub use reader::{Entry, EventReader};
 pub use registry::{AdmitError, Calls, CallsConfig, Created, PastCall};
 
 use std::borrow::Cow;
