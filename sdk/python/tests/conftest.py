@@ -5,11 +5,16 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from fake_agent import Agent
 from fake_gateway import TOKEN, Gateway
 
 faulthandler.dump_traceback_later(300, exit=True)
+
+# How long an example takes says what else the machine does.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 @pytest.fixture
