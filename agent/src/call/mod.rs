@@ -17,7 +17,7 @@
 //!                                                      └── died: rest of the batch to the front of the queue ──▶ gone
 //! ```
 //!
-//! Who owns what: the owner task ([`owner`]) owns the queue, the demand and the list of workers; it does no I/O but
+//! Who owns what: the owner task ([`owner`]) owns the queue, the demand and the list of workers ([`slots`]); it does no I/O but
 //! frames. Each [`driver`] owns one worker, and sends prints and outputs straight to the [`writer`], which joins small
 //! frames and owns the response. [`queue`], [`batching`], [`demand`], [`stopwatch`], [`meter`] and [`verdict`] decide, purely.
 //!
@@ -44,6 +44,7 @@ mod meter;
 mod owner;
 mod queue;
 mod retained;
+mod slots;
 mod stopwatch;
 mod verdict;
 mod workers;

@@ -1,6 +1,5 @@
 //! The task that owns a call on this host: inputs in, workers up and down, batches to whoever is idle.
 
-use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +13,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::batching::{self, Pace};
+use super::batching::Pace;
 use super::demand::Demand;
-use super::driver::{Call, Died, Driver, Order, Report};
+use super::driver::{Call, Died, Driver, Report};
 use super::intake::{Got, Intake, IntakeError};
 use super::line::{Inlet, Line, Outlet};
 use super::queue::Queue;
+use super::slots::{Slots, State, is_active, is_running};
 use super::workers::Workers;
 use super::writer::{Closed, Message, Writer};
 use crate::tasks::Tasks;
@@ -57,8 +57,7 @@ pub async fn serve<W: Workers>(
         spec: None,
         opening: Vec::new(),
         call: None,
-        slots: BTreeMap::new(),
-        ids: 0,
+        slots: Slots::default(),
         wanted: 0,
         queue: Queue::default(),
         ended: false,
@@ -94,10 +93,7 @@ pub async fn serve<W: Workers>(
             drop(line);
         }
     }
-    for slot in owner.slots.values() {
-        // A driver whose orders are full, or closed, is ending already.
-        let _ = slot.orders.try_send(Order::Stop);
-    }
+    owner.slots.stop_all();
     if owner.error.is_some() {
         owner.cancel.cancel();
     }
@@ -136,8 +132,7 @@ struct Owner<W> {
     spec: Option<CallSpec>,
     opening: Vec<Frame>,
     call: Option<Arc<Call>>,
-    slots: BTreeMap<u64, Slot>,
-    ids: u64,
+    slots: Slots,
     wanted: usize,
     queue: Queue,
     /// No input will come any more.
@@ -152,24 +147,6 @@ struct Owner<W> {
     error: Option<CallError>,
 }
 
-struct Slot {
-    orders: mpsc::Sender<Order>,
-    state: State,
-    /// How many inputs its last batch had.
-    last: usize,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Starting,
-    Idle,
-    Busy,
-    /// Busy, and to stop after its batch.
-    Retiring,
-    /// Told to stop.
-    Leaving,
-}
-
 impl<W: Workers> Owner<W> {
     /// Serves until every input is answered, or the call cannot run here.
     async fn run(
@@ -181,7 +158,7 @@ impl<W: Workers> Owner<W> {
         let mut open = true;
         loop {
             self.scale();
-            self.hand_out();
+            self.slots.hand_out(&mut self.queue, &self.pace);
             self.tell().await?;
             if self.error.is_some() || self.is_finished() {
                 return Ok(());
@@ -191,7 +168,7 @@ impl<W: Workers> Owner<W> {
                 report = reports.recv() => {
                     let mut next = report;
                     // Workers that were claimed together report together: what follows from that is found, and told, once.
-                    if self.count(|state| state == State::Starting) > 1 {
+                    if self.slots.count(|state| state == State::Starting) > 1 {
                         tokio::task::yield_now().await;
                     }
                     while let Some((id, report)) = next {
@@ -261,29 +238,29 @@ impl<W: Workers> Owner<W> {
 
     async fn on_report(&mut self, id: u64, report: Report) -> Result<(), Cancelled> {
         match report {
-            Report::Ready => self.set(id, State::Starting, State::Idle),
+            Report::Ready => self.slots.set(id, State::Starting, State::Idle),
             Report::Answered { inputs, bytes, took } => {
                 self.deaths = 0;
                 self.pace.observe(inputs, took);
                 self.demand.answered(inputs, bytes);
-                self.set(id, State::Busy, State::Idle);
-                self.stop(id, State::Retiring);
+                self.slots.set(id, State::Busy, State::Idle);
+                self.slots.stop(id, State::Retiring);
             }
             Report::Died(died) => {
-                self.slots.remove(&id);
+                self.slots.remove(id);
                 self.on_death(*died).await?;
             }
             Report::Unavailable(error) => {
-                self.slots.remove(&id);
-                if self.count(is_running) == 0 {
+                self.slots.remove(id);
+                if self.slots.count(is_running) == 0 {
                     self.error = Some(error);
                 } else {
                     // Those that run go on without it, until the gateway wants more.
-                    self.wanted = self.count(is_active);
+                    self.wanted = self.slots.count(is_active);
                 }
             }
             Report::Broken => {
-                self.slots.remove(&id);
+                self.slots.remove(id);
                 self.error = Some(CallError {
                     code: "internal".into(),
                     message: "the agent failed while it drove a worker".into(),
@@ -291,7 +268,7 @@ impl<W: Workers> Owner<W> {
                 });
             }
             Report::Gone => {
-                self.slots.remove(&id);
+                self.slots.remove(id);
             }
         }
         Ok(())
@@ -320,29 +297,17 @@ impl<W: Workers> Owner<W> {
     /// As many workers as are wanted and of use.
     fn scale(&mut self) {
         let Some(call) = self.call.clone().filter(|_| self.error.is_none()) else { return };
-        let useful = self.queue.len() + self.count(|state| state == State::Busy);
+        let useful = self.queue.len() + self.slots.count(|state| state == State::Busy);
         let wanted = if self.ended { self.wanted.min(useful) } else { self.wanted };
-        let active = self.count(is_active);
+        let active = self.slots.count(is_active);
         for _ in active..wanted {
             self.start(call.clone());
         }
-        for state in [State::Starting, State::Idle, State::Busy] {
-            while self.count(is_active) > wanted {
-                let last = self.slots.iter().rev().find(|(_, slot)| slot.state == state);
-                let Some(id) = last.map(|(id, _)| *id) else { break };
-                if state == State::Busy {
-                    self.set(id, State::Busy, State::Retiring);
-                } else {
-                    self.stop(id, state);
-                }
-            }
-        }
+        self.slots.shrink(wanted);
     }
 
     fn start(&mut self, call: Arc<Call>) {
-        let (orders, receiver) = mpsc::channel(1);
-        self.ids += 1;
-        let id = self.ids;
+        let (id, orders) = self.slots.add();
         let delay = match self.deaths {
             0 => Duration::ZERO,
             deaths => (FIRST_DELAY * (1 << deaths.min(8))).min(LONGEST_DELAY),
@@ -351,7 +316,7 @@ impl<W: Workers> Owner<W> {
             call,
             workers: self.workers.clone(),
             delay,
-            orders: receiver,
+            orders,
             reports: self.reports.clone(),
             id,
             writer: self.writer.clone(),
@@ -365,28 +330,6 @@ impl<W: Workers> Owner<W> {
                 let _ = reports.send((id, Report::Broken)).await;
             }
         });
-        self.slots.insert(id, Slot { orders, state: State::Starting, last: 0 });
-    }
-
-    /// A batch for each worker that has none.
-    fn hand_out(&mut self) {
-        let workers = self.count(is_running);
-        let waiting = self.queue.len();
-        for slot in self.slots.values_mut().filter(|slot| slot.state == State::Idle) {
-            let size = self.pace.batch(slot.last, waiting, workers);
-            let Some(batch) = self.queue.take(size, batching::MAX_BYTES) else { return };
-            slot.last = batch.len();
-            match slot.orders.try_send(Order::Run(Box::new(batch))) {
-                Ok(()) => slot.state = State::Busy,
-                // It died while it was idle; its report is on the way.
-                Err(mpsc::error::TrySendError::Closed(Order::Run(batch)))
-                | Err(mpsc::error::TrySendError::Full(Order::Run(batch))) => {
-                    slot.state = State::Leaving;
-                    self.queue.put_back(*batch);
-                }
-                Err(_) => slot.state = State::Leaving,
-            }
-        }
     }
 
     /// What was said of workers and demand is said once more.
@@ -397,8 +340,8 @@ impl<W: Workers> Owner<W> {
 
     /// DEMAND and WORKER_STATUS, where they have changed.
     async fn tell(&mut self) -> Result<(), Cancelled> {
-        let starting = self.count(|state| state == State::Starting);
-        let running = self.count(is_running);
+        let starting = self.slots.count(|state| state == State::Starting);
+        let running = self.slots.count(is_running);
         if !self.ended
             && let Some((inputs, bytes)) = self.demand.next(starting, running, self.pace)
         {
@@ -425,40 +368,7 @@ impl<W: Workers> Owner<W> {
     }
 
     fn is_finished(&self) -> bool {
-        let busy = self.count(|state| matches!(state, State::Busy | State::Retiring));
+        let busy = self.slots.count(|state| matches!(state, State::Busy | State::Retiring));
         self.ended && self.queue.is_empty() && busy == 0
     }
-
-    fn count(&self, of: impl Fn(State) -> bool) -> usize {
-        self.slots.values().filter(|slot| of(slot.state)).count()
-    }
-
-    fn set(&mut self, id: u64, from: State, to: State) {
-        if let Some(slot) = self.slots.get_mut(&id)
-            && slot.state == from
-        {
-            slot.state = to;
-        }
-    }
-
-    /// Tells a worker in this state to stop.
-    fn stop(&mut self, id: u64, state: State) {
-        if let Some(slot) = self.slots.get_mut(&id)
-            && slot.state == state
-        {
-            slot.state = State::Leaving;
-            // Full or closed: it is ending already.
-            let _ = slot.orders.try_send(Order::Stop);
-        }
-    }
-}
-
-/// Counts against what is wanted.
-fn is_active(state: State) -> bool {
-    matches!(state, State::Starting | State::Idle | State::Busy)
-}
-
-/// Takes inputs, or runs some.
-fn is_running(state: State) -> bool {
-    matches!(state, State::Idle | State::Busy | State::Retiring)
 }
