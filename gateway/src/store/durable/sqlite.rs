@@ -70,14 +70,7 @@ impl SqliteStore {
     /// Opens the store in this folder, or makes it; from now on commits of those that had it open before are refused.
     pub async fn open(folder: &Path) -> Result<SqliteStore, StoreError> {
         let files = PayloadFiles::open(folder.join("payloads"))?;
-        let options = SqliteConnectOptions::new()
-            .filename(folder.join("calls.sqlite"))
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY)
-            .disable_statement_logging();
+        let options = asked_for(folder);
         let pool = |connections| {
             SqlitePoolOptions::new()
                 .max_connections(connections)
@@ -189,6 +182,18 @@ impl CallStore for SqliteStore {
     }
 }
 
+/// How the database in this folder is to be opened.
+fn asked_for(folder: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(folder.join("calls.sqlite"))
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY)
+        .disable_statement_logging()
+}
+
 /// The settings that durability rests on, as they are and not as they were asked for.
 async fn check_pragmas(pool: &SqlitePool) -> Result<(), StoreError> {
     let journal: String =
@@ -211,5 +216,36 @@ fn of_sqlx(error: sqlx::Error) -> StoreError {
     match code.is_some_and(|code| FULL.contains(&code.as_ref())) {
         true => StoreError::Full,
         false => StoreError::Database(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_database_that_is_less_safe_than_asked_for_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let safe = asked_for(folder.path());
+        let cases = [
+            (safe.clone(), None),
+            (safe.clone().synchronous(SqliteSynchronous::Normal), Some("synchronous 1")),
+            (safe.clone().foreign_keys(false), Some("foreign_keys 0")),
+            // What the engine answers where shared memory cannot be had.
+            (safe.journal_mode(SqliteJournalMode::Delete), Some("journal_mode delete")),
+        ];
+        for (options, wrong) in cases {
+            let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await;
+            let pool = pool.expect("opens");
+            let checked = check_pragmas(&pool).await;
+            pool.close().await;
+            match (checked, wrong) {
+                (Ok(()), None) => {}
+                (Err(StoreError::Io(why)), Some(wrong)) => {
+                    assert!(why.to_string().contains(wrong), "{why}");
+                }
+                (checked, wrong) => panic!("{checked:?}, and not {wrong:?}"),
+            }
+        }
     }
 }
