@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use crate::support::calls::{background, hang};
 use crate::support::fake_agent::{Input, echo};
-use crate::support::{DEADLINE, Gateway, until};
+use crate::support::faults::Disk;
+use crate::support::{DEADLINE, Gateway, until, until_found};
 use muster_gateway::http::ServerConfig;
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -198,4 +201,24 @@ async fn one_token_has_so_many_requests_at_once_and_no_more() {
         }
     };
     timeout(DEADLINE, again).await.expect("a request that ended makes room");
+}
+
+#[tokio::test]
+async fn a_gateway_with_all_the_calls_it_may_have_says_when_to_ask_again() {
+    let gateway = Gateway::on_disk_of(&Disk::default(), &["--max-calls", "2"]).await;
+    let _agent = gateway.connect("one", hang).await;
+    let client = gateway.client();
+    let ask = || client.post("/v1/calls").json(&background(json!([1]))).send();
+    let first = ask().await;
+    assert_eq!((first.status.as_u16(), ask().await.status.as_u16()), (201, 201));
+    for mut refused in [ask().await, client.post("/v1/run?arg=true").send().await] {
+        assert_eq!(refused.status, 503);
+        let seconds: u64 = refused.header("retry-after").parse().expect("seconds");
+        assert!((1..=60).contains(&seconds), "{seconds}");
+        assert_eq!(refused.problem().await, "full");
+    }
+    // One that ends makes room.
+    let ended = client.delete(format!("/v1/calls/{}", first.call())).send().await;
+    assert_eq!(ended.status, 202);
+    until_found("there is room", async || ask().await.status == 201).await;
 }
