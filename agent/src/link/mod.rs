@@ -60,9 +60,9 @@ const FRAME: u32 = 1 << 20;
 const SEND_BUFFER: usize = 4 << 20;
 /// Calls and the status; a gateway that asks for more at once waits.
 const STREAMS: u32 = 1024;
-/// How long after a renewal that failed, and how often to look whether there is a credential.
+/// How long after a renewal that failed.
 const RENEW_AGAIN: Duration = Duration::from_secs(60);
-/// Between renewals at least.
+/// Between renewals at least, and how often to look whether this host has joined.
 const RENEW_PAUSE: Duration = Duration::from_secs(1);
 const PING_EVERY: Duration = Duration::from_secs(10);
 /// A gateway that does not answer a ping for this long is gone: two minutes after its last word this host stops its containers
@@ -177,7 +177,7 @@ impl<W: Workers, D: Connect> Link<W, D> {
 /// Renews this host's credential in time, until the stop.
 pub async fn stay_joined(dial: Arc<Dial>, tasks: Tasks) {
     loop {
-        let wait = dial.until_renewal().unwrap_or(RENEW_AGAIN).max(RENEW_PAUSE);
+        let wait = dial.until_renewal().unwrap_or_default().max(RENEW_PAUSE);
         tokio::select! {
             biased;
             () = tasks.cancelled() => return,
