@@ -54,6 +54,27 @@ def test_commands_and_source_have_secrets_too(service, secret):
     assert [event["value"] for event in events if event["type"] == "output"] == [VALUE]
 
 
+def test_secrets_are_set_listed_used_and_deleted_by_plain_http(service):
+    def listed():
+        return [secret["name"] for secret in curl(service, "/v1/secrets").json["secrets"]]
+
+    one, put = "/v1/secrets/E2E_BY_HTTP", ("-X", "PUT", *as_json({"value": VALUE}))
+    run = "/v1/run?ram=0.25&secret=E2E_BY_HTTP&cmd=printf%20%25s%20%24E2E_BY_HTTP"
+    assert [curl(service, one, *put).status for _ in range(2)] == [201, 200]
+    assert listed() == ["E2E_BY_HTTP"]
+    assert VALUE.encode() not in curl(service, "/v1/secrets").body
+    assert curl(service, run, "-X", "POST").body.decode() == VALUE
+    read = small_map(lambda name: os.environ[name], ["E2E_BY_HTTP"], secrets=["E2E_BY_HTTP"])
+    assert read == [VALUE]
+    assert curl(service, one, "-X", "DELETE").status == 204
+    assert listed() == []
+    for refused in (curl(service, run, "-X", "POST"), curl(service, one, "-X", "DELETE")):
+        assert (refused.status, refused.json["code"]) == (404, "unknown_secret")
+    with pytest.raises(muster.SecretError, match="E2E_BY_HTTP") as caught:
+        small_map(len, ["a"], secrets=["E2E_BY_HTTP"])
+    assert caught.value.code == "unknown_secret"
+
+
 def test_children_may_name_secrets_of_their_owner(secret):
     def parent(name):
         def child(name):
