@@ -8,6 +8,8 @@ import subprocess
 import muster
 import pytest
 from harness import held, wheels
+from harness.curl import started
+from harness.index import HeldIndex
 from harness.packaged import environments, from_folder, packages_of
 from harness.small import small_map
 from harness.wait import until
@@ -152,6 +154,33 @@ def test_what_is_being_installed_is_told(host):
     told = {event["waiting"] for event in events if event["type"] == "progress"}
     words = r"environment [0-9a-f]{4}: (starting the installer for|fetching|unpacking) 1 packages"
     assert any(re.fullmatch(words, why or "") for why in told), told
+
+
+def test_of_several_packages_it_is_told_which_one_and_how_many_there_are(own_service, tmp_path):
+    """The installer names those of more than a megabyte that it fetches from an index."""
+    names = {"e2e-first", "e2e-second"}
+    for name in names:
+        module = name.replace("-", "_")
+        wheels.wheel(tmp_path, module, "1.5", {f"{module}.py": f"SIZE = {'x' * (2 << 20)!r}"})
+    with HeldIndex(tmp_path) as index:
+        service = own_service()
+        service.add_agent(
+            "--cpus", "0", "--ram", "2GiB", "--warm", "0", "--uv", wheels.uv(),
+            "--package-index", index.url, "--package-network", "host",
+        )  # fmt: skip
+
+        def f(name):
+            return len(importlib.import_module(name.replace("-", "_")).SIZE)
+
+        more = {"packages": [f"{name}==1.5" for name in sorted(names)], "func_ram": 0.25}
+        call = muster.remote_parallel_map(f, sorted(names), background=True, **more)
+        with started(service, f"/v1/calls/{call.id}/events", cwd=tmp_path) as stream:
+            stream.wait_for(b", 2 of 2", 30)
+            index.let_go()
+            told = [json.loads(line).get("waiting") or "" for line in stream.succeed().splitlines()]
+        words = r"environment [0-9a-f]{4}: installing (e2e-first|e2e-second) 1\.5, 2 of 2"
+        assert any(re.fullmatch(words, why) for why in told), told
+        assert call.results(timeout=30) == [2 << 20] * 2
 
 
 def test_no_credential_of_the_index_reaches_a_container_of_a_call(own_service, index, tmp_path):
