@@ -73,6 +73,15 @@ def test_what_is_there_already_is_not_sent_again_and_can_be_deleted(service):
         small_map(lambda x: len(ref.get()), [1])
 
 
+def test_data_can_be_deleted_once_the_end_of_its_last_call_is_seen(service):
+    for seed in range(20, 25):
+        ref = muster.put(large(seed))
+        assert small_map(lambda x: len(ref.get()), [1]) == [len(large(seed).raw())]
+        ref.delete()
+        with pytest.raises(muster.DataError):
+            ref.get()
+
+
 def test_more_than_may_be_is_refused_before_it_is_sent(own_service):
     own_service("--blob-limit", "2MiB")
     with pytest.raises(muster.DataError, match="blob-limit") as caught:

@@ -199,8 +199,9 @@ pub(super) async fn run(start: Start) {
             owner.break_down(&broken);
         }
     }
-    owner.finish(saver, &tasks).await;
+    // Who sees the end may delete what the call has read.
     drop(pin);
+    owner.finish(saver, &tasks).await;
     shared.family.end();
 }
 
