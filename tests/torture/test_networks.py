@@ -8,13 +8,26 @@ import contextlib
 import os
 import subprocess
 import sys
+import time
 
 import pytest
-from harness import small_map
+from harness import small_map, until
 from harness.service import Service
 
 pytestmark = pytest.mark.long
 
+AWAY_SECONDS = 120
+LONG_PROGRAM = """
+import time
+import muster
+
+def run(x):
+    print("input", x)
+    time.sleep(4)
+    return x
+
+print(muster.remote_parallel_map(run, range(70), func_ram=0.25, max_parallelism=2, spinner=False))
+"""
 PROGRAM = """
 import muster
 print(muster.remote_parallel_map(lambda x: x * x, range(3), func_ram=0.5, spinner=False))
@@ -61,6 +74,15 @@ class Networks:
     def __exit__(self, *_):
         self._stack.close()
 
+    @contextlib.contextmanager
+    def client_away(self):
+        """What the client sends meets silence, and so does what is sent to it."""
+        _ip("-n", self.gateway, "link", "set", "eth1", "down")
+        try:
+            yield
+        finally:
+            _ip("-n", self.gateway, "link", "set", "eth1", "up")
+
 
 @pytest.mark.deadline(120)
 def test_the_readmes_commands_join_hosts_and_clients_over_a_network(tmp_path, monkeypatch):
@@ -91,3 +113,36 @@ def test_the_readmes_commands_join_hosts_and_clients_over_a_network(tmp_path, mo
             for variable, value in service.environment.items():
                 monkeypatch.setenv(variable, value)
             assert small_map(lambda x: x + 1, [1]) == [2]
+
+
+@pytest.mark.deadline(300)
+def test_a_client_whose_network_was_away_for_minutes_has_every_output_and_print_once(tmp_path):
+    with Networks() as networks:
+        inside = ("ip", "netns", "exec")
+        service = Service(
+            tmp_path / "service", listen="0.0.0.0:8470", within=[*inside, networks.gateway]
+        )
+        with service:
+            service.add_agent("--cpus", "2", "--ram", "1GiB", "--warm", "0")
+            client = subprocess.Popen(
+                [*inside, networks.client, sys.executable, "-u", "-c", LONG_PROGRAM],
+                env={**os.environ, **service.environment},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            try:
+                until("the client shows prints", lambda: service.api.calls()[0]["done"] > 2)
+                done_before = service.api.calls()[0]["done"]
+                with networks.client_away():
+                    time.sleep(AWAY_SECONDS)
+                    done = service.api.calls()[0]["done"]
+                    assert done - done_before > AWAY_SECONDS / 4, "the call went on meanwhile"
+                said, told = client.communicate(timeout=120)
+            finally:
+                client.kill()
+    assert client.returncode == 0, told
+    *printed, outputs = said.splitlines()
+    assert outputs == str(list(range(70)))
+    assert sorted(printed) == sorted(f"input {x}" for x in range(70))
+    assert told.count("cannot be reached; trying again") == 1, told

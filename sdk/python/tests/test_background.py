@@ -40,6 +40,22 @@ def test_it_returns_when_function_and_inputs_are_uploaded(gateway, kind):
     assert call.results() == [x * x for x in range(50)], "reading takes nothing away"
 
 
+def test_a_gateway_that_cannot_be_reached_is_waited_for_no_longer_than_asked(gateway):
+    SLOW.clear()
+
+    def run(x):
+        from conftest import SLOW
+
+        SLOW.wait(10)
+
+    call = start(run, [1])
+    gateway.hang_up_after = [40]
+    gateway.server.server_close()
+    with pytest.raises(TimeoutError):
+        call.wait(timeout=0.2)
+    SLOW.set()
+
+
 def test_any_process_attaches_by_id(gateway):
     call = start(abs, [-1, -2])
     again = Call(call.id)

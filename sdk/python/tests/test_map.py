@@ -409,8 +409,11 @@ def test_silence_counts_as_broken(gateway, monkeypatch):
     assert len([path for _, path in gateway.requests if path.endswith("/events")]) >= 2
 
 
-def test_a_gateway_that_is_gone_for_good_is_a_transport_error_with_the_call(gateway, monkeypatch):
-    monkeypatch.setattr(_stream, "LOST_SECONDS", 0.2)
+def test_a_gateway_that_is_gone_is_told_and_at_last_a_transport_error_with_the_call(
+    gateway, monkeypatch, capsys
+):
+    monkeypatch.setattr(_stream, "LOST_SECONDS", 0.5)
+    monkeypatch.setattr(_stream, "_TOLD_SECONDS", 0.0)
     gateway.hang_up_after = [40]
 
     def inputs():
@@ -422,6 +425,7 @@ def test_a_gateway_that_is_gone_for_good_is_a_transport_error_with_the_call(gate
 
     with pytest.raises(muster.TransportError, match="no gateway|lost|failed"):
         small_map(lambda x: time.sleep(10), inputs())
+    assert capsys.readouterr().err.count("cannot be reached; trying again") == 1
 
 
 def test_several_threads_call_at_once(gateway):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -38,6 +39,9 @@ class Ended:
 
     def received(self, last: int) -> None:
         pass
+
+    def notice(self, line: str) -> None:
+        print(line, file=sys.stderr)
 
     def patience(self) -> float | None:
         return None if self._deadline is None else max(self._deadline - time.monotonic(), 0.0)

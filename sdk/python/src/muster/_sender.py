@@ -11,10 +11,9 @@ from ._config import Endpoint
 from ._errors import ApiError, TransportError
 from ._http import REQUEST_SECONDS, Buffer, Connection
 from ._kept import Kept
+from ._stream import LOST_SECONDS
 from ._upload import REQUEST_BYTES, Queue
 
-# How long to try to get one request through.
-LOST_SECONDS = 60.0
 # How many small frames go into one request.
 _FRAMES = 1000
 _FIRST_PAUSE_SECONDS = 0.1

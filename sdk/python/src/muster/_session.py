@@ -392,6 +392,9 @@ class Session:
                 self.queue.stop()
                 self._stop_at = self._stop_at or time.monotonic() + _STOP_SECONDS
 
+    def notice(self, line: str) -> None:
+        self.display.say(line)
+
     def patience(self) -> float | None:
         if self._stop_at is not None:
             return max(

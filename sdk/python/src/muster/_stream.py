@@ -21,8 +21,10 @@ SILENCE_SECONDS = 30.0
 # Waits in the caller's thread are at most this long at a time: CPython overlooks a signal that comes just before a
 # blocking call until that call is over.
 NOTICE_SECONDS = 1.0
-# How long to try to reach the gateway again before the call is given up.
-LOST_SECONDS = 60.0
+# How long to try to reach the gateway again before the call is given up: a gateway lets a call that nobody reads go on
+# for as long (`--grace`). And when the user is told.
+LOST_SECONDS = 300.0
+_TOLD_SECONDS = 5.0
 _LINE_BYTES = 64
 _FIRST_PAUSE_SECONDS = 0.05
 _LAST_PAUSE_SECONDS = 3.0
@@ -42,6 +44,9 @@ class Sink(Protocol):
 
     def received(self, last: int) -> None:
         """All that arrived together was handed over; `last` is the number of the last event."""
+
+    def notice(self, line: str) -> None:
+        """Tell the user this."""
 
     def patience(self) -> float | None:
         """Seconds until the sink wants its `tick`; None if it wants none."""
@@ -70,6 +75,7 @@ class Stream:
     def run(self) -> bool:
         """Read until `end`: True. False if stopped before. `TransportError` if the gateway is lost for good."""
         lost_since: float | None = None
+        told = False
         pause = _FIRST_PAUSE_SECONDS
         while not self._stopped.is_set():
             before = self.last
@@ -84,12 +90,19 @@ class Stream:
                     break
                 now = time.monotonic()
                 if self.last != before or lost_since is None:
-                    lost_since, pause = now, _FIRST_PAUSE_SECONDS
+                    lost_since, told, pause = now, False, _FIRST_PAUSE_SECONDS
                 if now - lost_since > LOST_SECONDS:
                     raise TransportError(
                         f"call {self._call_id} was lost: {error}. It may still run: muster.Call({self._call_id!r})"
                     ) from error
-                self._stopped.wait(pause * random.uniform(0.5, 1.0))
+                if now - lost_since > _TOLD_SECONDS and not told:
+                    told = True
+                    self._sink.notice(
+                        f"muster: {self._endpoint.url} cannot be reached; trying again for up to "
+                        f"{LOST_SECONDS / 60:.0f} minutes"
+                    )
+                if not self._wait(pause * random.uniform(0.5, 1.0)):
+                    break
                 pause = min(pause * 2, _LAST_PAUSE_SECONDS)
             except BaseException:
                 self._hang_up()
@@ -110,6 +123,19 @@ class Stream:
         body = self._body
         if body is not None:
             body.connection.abort()
+
+    def _wait(self, seconds: float) -> bool:
+        """Wait between two tries; False where the sink wants no more."""
+        until = time.monotonic() + seconds
+        while not self._stopped.is_set():
+            if not self._sink.tick():
+                return False
+            left = until - time.monotonic()
+            if left <= 0:
+                return True
+            patience = self._sink.patience()
+            self._stopped.wait(min(left, NOTICE_SECONDS if patience is None else patience))
+        return False
 
     def _open(self) -> Body:
         try:
