@@ -50,6 +50,23 @@ fn every_operation_is_described_whole() {
     }
 }
 
+#[test]
+fn fields_that_may_be_left_out_may_be_null_as_the_gateway_takes_them() {
+    let mut seen = 0;
+    for (_, path, operation) in openapi::operations() {
+        let body = &operation["requestBody"]["content"]["application/json"]["schema"];
+        let schema = openapi::resolved(body);
+        let required = schema["required"].as_array().cloned().unwrap_or_default();
+        for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+            if required.iter().all(|required| required != name) {
+                assert!(openapi::may_be_null(field), "{path}: {name}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 20, "{seen}");
+}
+
 fn method(route: &muster_gateway::http::routes::Route) -> &'static str {
     match route.method.as_str() {
         "GET" => "GET",

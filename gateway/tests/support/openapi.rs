@@ -27,6 +27,26 @@ pub fn operations() -> Vec<(String, String, &'static Value)> {
     list
 }
 
+/// What a schema refers to, or the schema itself.
+pub fn resolved(schema: &'static Value) -> &'static Value {
+    match schema["$ref"].as_str() {
+        Some(reference) => resolved(DOCUMENT.pointer(&reference[1..]).expect("a schema")),
+        None => schema,
+    }
+}
+
+/// Whether a field of this schema may be null.
+pub fn may_be_null(schema: &'static Value) -> bool {
+    let schema = resolved(schema);
+    let is_null = |found: &Value| found == "null";
+    let alternatives = ["anyOf", "oneOf"].iter().filter_map(|key| schema[key].as_array()).flatten();
+    let takes_anything = schema["type"].is_null() && alternatives.clone().next().is_none();
+    is_null(&schema["type"])
+        || schema["type"].as_array().is_some_and(|types| types.iter().any(is_null))
+        || alternatives.into_iter().any(may_be_null)
+        || takes_anything
+}
+
 /// Fails unless this answer is one the document describes. Paths and methods that are no route are described in words.
 pub fn check_answer(method: &str, target: &str, status: u16, media_type: Option<&str>) {
     let path = target.split('?').next().unwrap_or_default();
