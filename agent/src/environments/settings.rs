@@ -28,7 +28,7 @@ pub struct PackageFlags {
     /// Folder of wheels on this host that everybody may read, looked into beside the index
     #[arg(long, env = "MUSTER_AGENT_PACKAGE_FOLDER")]
     pub package_folder: Option<PathBuf>,
-    /// File of certificates that the index may be signed with, as PEM [default: those of uv]
+    /// File of certificates that the index may be signed with, as PEM [default: those that this host trusts, else those of uv]
     #[arg(long, env = "MUSTER_AGENT_PACKAGE_CERTIFICATES")]
     pub package_certificates: Option<PathBuf>,
     /// What containers that install packages may reach
@@ -58,6 +58,12 @@ pub struct PackageSettings {
     pub cache_bytes: u64,
 }
 
+/// What this host trusts: a company's index or proxy is often signed by an authority that only its own machines know.
+fn trusted_here() -> Option<PathBuf> {
+    let file = PathBuf::from("/etc/ssl/certs/ca-certificates.crt");
+    file.is_file().then_some(file)
+}
+
 impl PackageSettings {
     /// Checks the flags; each mistake is told as (flag, why). `path` is the PATH to look for uv in.
     pub fn from_flags(
@@ -77,7 +83,8 @@ impl PackageSettings {
         let uv = absolute("--uv", &flags.uv, Path::is_file);
         let folder = absolute("--package-folder", &flags.package_folder, Path::is_dir);
         let certificates =
-            absolute("--package-certificates", &flags.package_certificates, Path::is_file);
+            absolute("--package-certificates", &flags.package_certificates, Path::is_file)
+                .or_else(trusted_here);
         let index = flags.package_index.clone();
         if let Some(index) = &index
             && index != NO_INDEX
