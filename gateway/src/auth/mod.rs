@@ -113,7 +113,9 @@ pub enum TokensError {
         source: std::io::Error,
     },
     /// The file is not what this version writes.
-    #[error("could not understand the tokens in {path}")]
+    #[error(
+        "could not understand the tokens in {path}, which another version of Muster may have written; move the folder away to begin anew"
+    )]
     Malformed {
         /// The file.
         path: PathBuf,
