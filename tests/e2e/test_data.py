@@ -76,7 +76,7 @@ def test_what_is_there_already_is_not_sent_again_and_can_be_deleted(service):
 def test_data_can_be_deleted_once_the_end_of_its_last_call_is_seen(service):
     for seed in range(20, 25):
         ref = muster.put(large(seed))
-        assert small_map(lambda x: len(ref.get()), [1]) == [len(large(seed).raw())]
+        assert small_map(lambda found: len(found.get()), [ref]) == [len(large(seed).raw())]
         ref.delete()
         with pytest.raises(muster.DataError):
             ref.get()
