@@ -1,17 +1,22 @@
-//! The Docker engine: the only file that names its client. Thin on purpose: what is asked for is decided elsewhere
+//! The Docker engine: the only module that names its client. Thin on purpose: what is asked for is decided elsewhere
 //! (`container::profile` above all), this says it to the engine and gives its refusals names.
 //!
 //! Every request has a deadline. Creating is safe to repeat, because names are ours and unique; removing what is gone is
 //! a success.
 
+mod error;
+mod facts;
+
 use std::collections::HashMap;
-use std::future::Future;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use bollard::Docker;
 use bollard::query_parameters as query;
 use futures_util::StreamExt;
+
+pub use self::error::EngineError;
+use self::error::{named, within};
+pub use self::facts::{EngineAbout, EngineFacts};
 
 /// The engine's own description of containers, for `container::profile`.
 pub use bollard::models::{
@@ -26,95 +31,6 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(5);
 /// A pull may take long, but not stand still for this long.
 const PULL_SILENCE: Duration = Duration::from_secs(120);
-
-/// What the engine would not or could not do.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    /// Nobody answers.
-    #[error(
-        "the container engine at {at} does not answer; is Docker running, and may this user use it?"
-    )]
-    Unreachable {
-        /// Where it should be.
-        at: String,
-        /// What the client said.
-        #[source]
-        source: bollard::errors::Error,
-    },
-    /// It is not there.
-    #[error("{what} is not there")]
-    NotFound {
-        /// What was asked for.
-        what: String,
-    },
-    /// The engine refused.
-    #[error("{doing}: the container engine answered {status}: {message}")]
-    Refused {
-        /// What we were doing.
-        doing: String,
-        /// HTTP status.
-        status: u16,
-        /// The engine's own words.
-        message: String,
-    },
-    /// No answer in time.
-    #[error("{doing}: no answer within {after:?}")]
-    Late {
-        /// What we were doing.
-        doing: String,
-        /// The deadline.
-        after: Duration,
-    },
-    /// Anything else.
-    #[error("{doing} failed")]
-    Internal {
-        /// What we were doing.
-        doing: String,
-        /// What the client said.
-        #[source]
-        source: bollard::errors::Error,
-    },
-}
-
-/// What is known about the engine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EngineFacts {
-    /// Its version, like `20.10.24`.
-    pub version: String,
-    /// Whether systemd makes its cgroups.
-    pub systemd_cgroups: bool,
-    /// Whether the kernel has user-space swap accounting; without it `MemorySwap` only warns.
-    pub swap_limit: bool,
-    /// The runtimes it can start containers with.
-    pub runtimes: Vec<String>,
-    /// That which it takes when none is named.
-    pub default_runtime: String,
-    /// Where it keeps what is its own.
-    pub folder: PathBuf,
-}
-
-/// What it is made of, for `doctor`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EngineAbout {
-    /// What is always asked.
-    pub facts: EngineFacts,
-    /// Version of its runc.
-    pub runc: Option<String>,
-    /// Version of its containerd.
-    pub containerd: Option<String>,
-    /// Whether containers outlive it.
-    pub live_restore: bool,
-    /// Its security options, like `name=seccomp,profile=default`.
-    pub security: Vec<String>,
-}
-
-impl EngineFacts {
-    /// Whether its default seccomp profile already refuses io_uring and vsock (25.0 and newer).
-    pub fn seccomp_is_strict(&self) -> bool {
-        let major = self.version.split('.').next().and_then(|major| major.parse::<u32>().ok());
-        major.is_some_and(|major| major >= 25)
-    }
-}
 
 /// An image as the engine lists it: one entry per name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,7 +92,7 @@ impl Engine {
 
     /// What it is.
     pub async fn facts(&self) -> Result<EngineFacts, EngineError> {
-        Ok(facts_of(self.info().await?))
+        Ok(EngineFacts::from(self.info().await?))
     }
 
     /// What it is made of.
@@ -194,7 +110,7 @@ impl Engine {
             containerd: version_of("containerd"),
             live_restore: info.live_restore_enabled.unwrap_or(false),
             security: info.security_options.clone().unwrap_or_default(),
-            facts: facts_of(info),
+            facts: EngineFacts::from(info),
         })
     }
 
@@ -405,65 +321,5 @@ impl Engine {
         let removed =
             within("removing the network", DEADLINE, self.docker.remove_network(name)).await;
         matches!(removed, Ok(()) | Err(EngineError::NotFound { .. }))
-    }
-}
-
-fn facts_of(info: bollard::models::SystemInfo) -> EngineFacts {
-    let driver = info.cgroup_driver.map(|driver| driver.to_string());
-    EngineFacts {
-        version: info.server_version.unwrap_or_default(),
-        systemd_cgroups: driver.as_deref() == Some("systemd"),
-        swap_limit: info.swap_limit.unwrap_or(true),
-        runtimes: info.runtimes.map(|known| known.into_keys().collect()).unwrap_or_default(),
-        default_runtime: info.default_runtime.unwrap_or_default(),
-        folder: info.docker_root_dir.unwrap_or_default().into(),
-    }
-}
-
-async fn within<T>(
-    doing: &str,
-    deadline: Duration,
-    request: impl Future<Output = Result<T, bollard::errors::Error>>,
-) -> Result<T, EngineError> {
-    match tokio::time::timeout(deadline, request).await {
-        Ok(answer) => answer.map_err(|source| named(doing, source)),
-        Err(_) => Err(EngineError::Late { doing: doing.to_string(), after: deadline }),
-    }
-}
-
-fn named(doing: &str, source: bollard::errors::Error) -> EngineError {
-    let doing = doing.to_string();
-    match source {
-        bollard::errors::Error::DockerResponseServerError { status_code: 404, message } => {
-            EngineError::NotFound { what: format!("{doing}: {message}") }
-        }
-        bollard::errors::Error::DockerResponseServerError { status_code, message } => {
-            EngineError::Refused { doing, status: status_code, message }
-        }
-        bollard::errors::Error::DockerStreamError { error } => {
-            EngineError::Refused { doing, status: 500, message: error }
-        }
-        source => EngineError::Internal { doing, source },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn engines_before_25_need_our_seccomp_profile() {
-        let facts = |version: &str| EngineFacts {
-            folder: PathBuf::new(),
-            version: version.into(),
-            systemd_cgroups: false,
-            swap_limit: true,
-            runtimes: Vec::new(),
-            default_runtime: "runc".into(),
-        };
-        assert!(!facts("20.10.24+dfsg1").seccomp_is_strict());
-        assert!(!facts("").seccomp_is_strict());
-        assert!(facts("25.0.0").seccomp_is_strict());
-        assert!(facts("28.2.2").seccomp_is_strict());
     }
 }
