@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import muster
-from muster import _http, _stream, _wire
+from muster import _head, _http, _stream, _wire
 from muster._config import Endpoint
 
 
@@ -148,13 +148,53 @@ def test_something_else_at_the_address_is_named():
         muster.remote_parallel_map(abs, [1], url=endpoint.url, token="t", spinner=False)
 
 
-def test_what_does_not_speak_http_is_a_transport_error():
+@pytest.mark.parametrize(
+    "said",
+    [b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 200 OK\r\nX: " + b"y" * _head.MAX_HEAD, b"* OK\r\n\r\n"],
+    ids=["a greeting", "an endless head", "a whole line"],
+)
+def test_what_does_not_speak_http_is_a_transport_error_at_once(said):
+    heard = threading.Event()
+
     def serve(connection: socket.socket) -> None:
         read_request(connection)
-        connection.sendall(b"SSH-2.0-OpenSSH\r\n")
+        connection.sendall(said)
+        heard.wait(10)
 
-    with server(serve) as endpoint, pytest.raises(muster.TransportError):
+    with server(serve) as endpoint:
+        try:
+            with pytest.raises(muster.TransportError, match="not HTTP"):
+                _http.fetch(endpoint, "GET", "/")
+            assert not heard.is_set()
+        finally:
+            heard.set()
+
+
+def test_a_gateway_that_hangs_up_instead_of_answering_is_a_transport_error():
+    with (
+        server(read_request) as endpoint,
+        pytest.raises(muster.TransportError, match="hung up before it answered"),
+    ):
         _http.fetch(endpoint, "GET", "/")
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=12), st.integers(0, 2))
+def test_a_head_is_read_however_it_comes_and_whatever_comes_before_it(cuts, interim):
+    answer = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * interim
+    answer += b"HTTP/1.1 201 Created\r\nMuster-Call: c1\r\nContent-Length: 5\r\n\r\nhello"
+
+    def serve(connection: socket.socket) -> None:
+        read_request(connection)
+        left = answer
+        for cut in cuts:
+            connection.sendall(left[:cut])
+            left = left[cut:]
+        connection.sendall(left)
+
+    with server(serve) as endpoint:
+        body, content = _http.fetch(endpoint, "GET", "/")
+    assert (body.status, body.call_id, content) == (201, "c1", b"hello")
 
 
 def test_a_token_cannot_write_into_the_head():

@@ -9,6 +9,7 @@ import operator
 import pickle
 import sqlite3
 import threading
+import types
 from typing import Any, Callable
 
 import pytest
@@ -47,6 +48,8 @@ class Object:
         lambda x, y=1: x,
         lambda *args: args,
         lambda x, **options: x,
+        lambda x=1, y=2: x,
+        lambda x, *, y=1: x,
         functools.partial(two, 1),
         functools.partial(keyword, needed=1),
         Object(),
@@ -76,6 +79,11 @@ def generator(x: Any) -> Any:
     yield x
 
 
+@functools.wraps(two)
+def wrapper_of_two(*args: Any) -> Any:
+    return two(*args)
+
+
 @pytest.mark.parametrize(
     ("function", "words"),
     [
@@ -91,6 +99,13 @@ def generator(x: Any) -> Any:
         (coroutine, "async function"),
         (functools.partial(coroutine), "async function"),
         (generator, "generator function"),
+        (lambda: 1, "takes no argument"),
+        (lambda *, x: x, "needs the keyword argument 'x'"),
+        (lambda x, *, y: x, "needs the keyword argument 'y'"),
+        (lambda x, y, z=1: x, "needs 2 arguments"),
+        (lambda **options: options, "takes no argument"),
+        (wrapper_of_two, "needs 2 arguments"),
+        (types.coroutine(generator), "generator function"),
     ],
 )
 def test_anything_else_is_refused_with_what_to_do(function: Any, words: str) -> None:

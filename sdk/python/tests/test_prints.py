@@ -147,7 +147,7 @@ with Gateway() as gateway:
         for inputs in ([1], (x for x in range(3000))):
             muster.remote_parallel_map(run, inputs, url=gateway.url, token=TOKEN)
     except BrokenPipeError:
-        sys.stderr.write("broken pipe")
+        print("broken pipe", end="", file=sys.stderr, flush=True)
     gateway.until("the call is cancelled", lambda: all(call.state != "running" for call in gateway.calls.values()))
 import os
 os._exit(0)

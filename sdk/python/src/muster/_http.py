@@ -1,8 +1,8 @@
 """HTTP/1.1 to a gateway, over connections that are kept for the next request.
 
-`http.client` parses the heads of answers. Requests are written here, small ones in one piece; and bodies are read here,
-straight from the socket: an event stream is read in large pieces, with a deadline per read, which `http.client`'s
-buffered file cannot do (one timeout ends its use). What belongs to a large frame is received right into that frame.
+Requests are written in one piece where they are small. Bodies are read straight from the socket: an event stream is
+read in large pieces, with a deadline per read, which `http.client`'s buffered file cannot do (one timeout ends its
+use). What belongs to a large frame is received right into that frame.
 
 Idle connections are kept per process and gateway in deques, whose operations are atomic: no lock that a fork could
 leave locked, and a forked child never touches its parent's connections.
@@ -14,7 +14,6 @@ gateway is sent again on a new one.
 from __future__ import annotations
 
 import contextlib
-import http.client
 import os
 import select
 import socket
@@ -24,14 +23,19 @@ from collections.abc import Sequence
 from typing import Union
 from urllib.parse import urlsplit
 
+from . import _head
 from ._config import Endpoint, split_pin
 from ._errors import TransportError, UsageValueError
+from ._head import Head, NotHttp
 
 Buffer = Union[bytes, bytearray, memoryview]
 
 CONNECT_SECONDS = 10.0
 REQUEST_SECONDS = 30.0
 _READ_BYTES = 256 * 1024
+# Memory for more than this is mapped, and unmapped again, for every read.
+_SMALL_READ_BYTES = 64 * 1024
+_HEAD_BYTES = 16 * 1024
 _KEPT_PER_GATEWAY = 8
 # How long the next request waits for the last one's end before it takes a new connection.
 _DRAIN_SECONDS = 0.01
@@ -126,9 +130,7 @@ class Connection:
             # The gateway may have refused the request before it read all of it: its answer says why.
             if not body:
                 raise
-        response = http.client.HTTPResponse(sock, method=method)
-        response.begin()
-        self.body = Body(self, sock, response)
+        self.body = Body(self, sock, *_read_head(sock, method))
         return self.body
 
     def ready(self) -> bool:
@@ -148,8 +150,6 @@ class Connection:
                 self._sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        if self.body is not None:
-            self.body.response.close()
         if self._sock is not None:
             self._sock.close()
             self._sock = None
@@ -170,25 +170,19 @@ class Connection:
 class Body:
     """The body of an answer, as it comes."""
 
-    def __init__(
-        self, connection: Connection, sock: socket.socket, response: http.client.HTTPResponse
-    ) -> None:
+    def __init__(self, connection: Connection, sock: socket.socket, head: Head, raw: bytes) -> None:
         self.connection = connection
-        self.response = response
-        self.call_id = response.getheader("Muster-Call")
-        self.status = response.status
+        self.status = head.status
+        self.call_id = head.headers.get("muster-call")
+        self._head = head
         self._sock = sock
-        self._chunked = bool(response.chunked)
-        self._left: int | None = 0 if self._chunked else response.length
+        self._chunked = head.chunked
+        self._left: int | None = 0 if head.chunked else head.length
         self._first_chunk = True
-        self._finished = not self._chunked and self._left == 0
-        self._keep_alive = not response.will_close
-        # What http.client read past the head: taken without a further read from the socket.
-        sock.settimeout(0.0)
-        try:
-            self._raw: bytes = response.fp.peek() if response.fp is not None else b""
-        except OSError:
-            self._raw = b""
+        self._finished = not head.chunked and head.length == 0
+        # What came with the head.
+        self._raw = raw
+        self._room = _SMALL_READ_BYTES
 
     def read(self, seconds: float | None, most: int = _READ_BYTES) -> Buffer | None:
         """Some bytes; `b""` at the end of the body; None if nothing came within `seconds`."""
@@ -198,7 +192,7 @@ class Body:
                 return data
             self._sock.settimeout(seconds)
             try:
-                more = self._sock.recv(most)
+                more = self._sock.recv(min(most, self._room))
             except _NOTHING_YET:
                 return None
             if not more:
@@ -206,6 +200,8 @@ class Body:
                     raise ConnectionResetError("the gateway hung up within an answer")
                 self._finished = True
                 return b""
+            # As long as reads are filled, there is more to come than that.
+            self._room = _READ_BYTES if len(more) == self._room else _SMALL_READ_BYTES
             self._raw = self._raw + more if self._raw else more
 
     def read_into(self, room: memoryview, seconds: float | None) -> int | None:
@@ -239,10 +235,10 @@ class Body:
 
     def header(self, name: str) -> str | None:
         """A header of the answer."""
-        return self.response.getheader(name)
+        return self._head.headers.get(name.lower())
 
     def reusable(self) -> bool:
-        return self._keep_alive
+        return self._head.keep_alive
 
     def drain(self) -> bool:
         """Whether the body ends within a moment: its end comes a little after the last event."""
@@ -252,7 +248,6 @@ class Body:
                     return False
         except (OSError, TransportError):
             return False
-        self.response.close()
         return True
 
     def _parse(self) -> Buffer:
@@ -319,7 +314,7 @@ def send(
         reused = chosen.used
         try:
             return chosen.exchange(method, path, body, headers or {}, seconds)
-        except (OSError, http.client.HTTPException) as error:
+        except OSError as error:
             chosen.close()
             if reused and connection is None and not isinstance(error, socket.timeout):
                 continue
@@ -349,6 +344,27 @@ def fetch(
         raise
     answer.connection.release()
     return answer, content
+
+
+def _read_head(sock: socket.socket, method: str) -> tuple[Head, bytes]:
+    """The head of the answer, and what came of its body with it."""
+    raw = b""
+    while True:
+        end = raw.find(_head.END)
+        if end >= 0:
+            head, raw = _head.parse(raw[:end], method), raw[end + len(_head.END) :]
+            if not head.is_interim:
+                return head, raw
+            continue
+        if len(raw) > _head.MAX_HEAD:
+            raise NotHttp("the answer is not HTTP: its head does not end")
+        # Others may greet and then wait.
+        if not raw.startswith(_head.BEGIN[: len(raw)]):
+            raise NotHttp(f"the answer is not HTTP: {raw[:60]!r}")
+        more = sock.recv(_HEAD_BYTES)
+        if not more:
+            raise ConnectionResetError("the gateway hung up before it answered")
+        raw += more
 
 
 def _clean(text: str) -> str:

@@ -16,7 +16,7 @@ import struct
 import threading
 import time
 from contextlib import contextmanager
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any, Callable, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from ._classes import Context, UnknownClass, learn
@@ -52,6 +52,8 @@ def check_callable(function: Callable[..., Any], unpack: bool = False) -> None:
 
     With `unpack` each input says what it is called with, so it need only be a callable whose value can be sent.
     """
+    if type(function) is FunctionType and _takes_one(function):
+        return
     if not callable(function):
         raise UsageTypeError(
             f"{_named(function)} is not callable; pass a function"
@@ -78,6 +80,22 @@ def check_callable(function: Callable[..., Any], unpack: bool = False) -> None:
         raise UsageTypeError(_wrong_arguments(function, signature)) from None
 
 
+def _takes_one(function: FunctionType) -> bool:
+    """Whether it can be called with one argument, and returns a value. `inspect` says the same, but takes long."""
+    code = function.__code__
+    needed = code.co_argcount - len(function.__defaults__ or ())
+    takes_any = code.co_argcount > 0 or bool(code.co_flags & inspect.CO_VARARGS)
+    return (
+        takes_any
+        and needed <= 1
+        and code.co_kwonlyargcount <= len(function.__kwdefaults__ or ())
+        and not code.co_flags & _NOT_A_VALUE
+        # What was noted on it may say otherwise: a mark of a coroutine, a signature of another function.
+        and not function.__dict__
+    )
+
+
+_NOT_A_VALUE = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 _NOT_VALUES: Tuple[Tuple[str, Callable[[Any], bool]], ...] = (
     ("an async function", inspect.iscoroutinefunction),
     ("an async generator function", inspect.isasyncgenfunction),
