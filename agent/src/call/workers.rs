@@ -64,6 +64,11 @@ pub trait Held<R>: Send + 'static {
     /// What it has used so far.
     fn used(&self) -> Used;
 
+    /// Time of cores that it has used so far.
+    fn cpu(&self) -> Duration {
+        self.used().cpu
+    }
+
     /// These are the inputs that it has and has not answered.
     fn runs(&self, _inputs: Range<u64>) {}
 
@@ -117,6 +122,10 @@ impl Held<Runner> for Container {
 
     fn used(&self) -> Used {
         self.cgroup().used()
+    }
+
+    fn cpu(&self) -> Duration {
+        self.cgroup().cpu()
     }
 
     fn runs(&self, inputs: Range<u64>) {

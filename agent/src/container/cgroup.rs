@@ -4,6 +4,8 @@
 //! Where it is, the kernel says (`/proc/PID/cgroup`), so version 1 and 2, and the cgroupfs and systemd drivers, are the same
 //! to us. It is gone as soon as the container has stopped.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -19,6 +21,8 @@ use cgroups_rs::fs::{Cgroup, Controller};
 use crate::capacity::Millis;
 
 const PERIOD_US: u64 = 100_000;
+/// The longest gauge, `cpu.stat`, has about 20 lines.
+const GAUGE_BYTES: usize = 4096;
 
 /// A limit could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -71,10 +75,17 @@ pub struct Used {
 pub struct WorkerCgroup {
     cgroup: Cgroup,
     memory: PathBuf,
-    /// Where its time is counted; not everywhere.
-    time: Option<PathBuf>,
+    /// The limit of memory and swap together, where the kernel has one.
+    memory_and_swap: Option<PathBuf>,
+    peak: Option<Gauge>,
+    /// Counts its time; not everywhere.
+    time: Option<Gauge>,
     last: Mutex<MemoryReport>,
 }
+
+/// A file that is read after every batch: it stays open, as opening costs more than reading.
+#[derive(Debug)]
+struct Gauge(File);
 
 impl WorkerCgroup {
     /// The one this process is in.
@@ -88,13 +99,23 @@ impl WorkerCgroup {
             _ => Cgroup::load_with_relative_paths(hierarchy, ".", paths),
         };
         let memory = controller::<MemController>(&cgroup, "memory")?.path().to_path_buf();
-        let time = match cgroup.v2() {
-            true => Some(memory.join("cpu.stat")),
-            false => controller::<CpuAcctController>(&cgroup, "cpuacct")
-                .ok()
-                .map(|found| found.path().join("cpuacct.usage")),
+        let (time, peak) = match cgroup.v2() {
+            true => (Some(memory.join("cpu.stat")), memory.join("memory.peak")),
+            false => {
+                let counted = controller::<CpuAcctController>(&cgroup, "cpuacct").ok();
+                let time = counted.map(|found| found.path().join("cpuacct.usage"));
+                (time, memory.join("memory.max_usage_in_bytes"))
+            }
         };
-        Ok(WorkerCgroup { cgroup, memory, time, last: Mutex::default() })
+        let memory_and_swap = memory.join("memory.memsw.limit_in_bytes");
+        Ok(WorkerCgroup {
+            time: time.as_deref().and_then(Gauge::open),
+            peak: Gauge::open(&peak),
+            memory_and_swap: memory_and_swap.exists().then_some(memory_and_swap),
+            memory,
+            cgroup,
+            last: Mutex::default(),
+        })
     }
 
     /// Writes the limits; `cores` is a list as the kernel writes it.
@@ -116,27 +137,32 @@ impl WorkerCgroup {
     /// What it did with its memory so far. Once the container has stopped: what was last seen.
     pub fn memory(&self) -> MemoryReport {
         let mut last = self.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(kills) = read_key(
-            &self.memory.join(self.name("memory.oom_control", "memory.events")),
-            "oom_kill ",
-        ) {
+        let name = if self.cgroup.v2() { "memory.events" } else { "memory.oom_control" };
+        let events = std::fs::read_to_string(self.memory.join(name));
+        if let Some(kills) = events.ok().and_then(|text| count_after(&text, "oom_kill ")) {
             last.oom_kills = last.oom_kills.max(kills);
         }
-        let peak = self.memory.join(self.name("memory.max_usage_in_bytes", "memory.peak"));
-        if let Some(peak) = read_number(&peak) {
-            last.peak_bytes = last.peak_bytes.max(peak);
-        }
+        last.peak_bytes = last.peak_bytes.max(self.peak_bytes());
         *last
     }
 
     /// What it has used so far. Cheap: two small files of the kernel's.
     pub fn used(&self) -> Used {
-        let peak = self.memory.join(self.name("memory.max_usage_in_bytes", "memory.peak"));
-        let cpu = self.time.as_deref().and_then(|time| match self.cgroup.v2() {
-            true => read_key(time, "usage_usec ").map(Duration::from_micros),
-            false => read_number(time).map(Duration::from_nanos),
-        });
-        Used { cpu: cpu.unwrap_or_default(), peak_bytes: read_number(&peak).unwrap_or_default() }
+        Used { cpu: self.cpu(), peak_bytes: self.peak_bytes() }
+    }
+
+    /// Time of cores that it has used so far.
+    pub fn cpu(&self) -> Duration {
+        let Some(time) = &self.time else { return Duration::ZERO };
+        let used = match self.cgroup.v2() {
+            true => time.read(|text| count_after(text, "usage_usec ")).map(Duration::from_micros),
+            false => time.read(number).map(Duration::from_nanos),
+        };
+        used.unwrap_or_default()
+    }
+
+    fn peak_bytes(&self) -> u64 {
+        self.peak.as_ref().and_then(|peak| peak.read(number)).unwrap_or_default()
     }
 
     /// Version 1 counts memory and memory-plus-swap, and refuses a moment in which the sum is below the part: when
@@ -144,11 +170,9 @@ impl WorkerCgroup {
     fn limit_memory(&self, ram_bytes: u64) -> cgroups_rs::fs::error::Result<()> {
         let Some(memory) = self.cgroup.controller_of::<MemController>() else { return Ok(()) };
         let limit = ram_bytes as i64;
-        let sum = self.memory.join("memory.memsw.limit_in_bytes");
-        if self.cgroup.v2() || !sum.exists() {
-            return memory.set_limit(limit);
-        }
-        if read_number(&sum).is_some_and(|now| now < ram_bytes) {
+        let Some(sum) = &self.memory_and_swap else { return memory.set_limit(limit) };
+        let now = std::fs::read_to_string(sum).ok().and_then(|text| number(&text));
+        if now.is_some_and(|now| now < ram_bytes) {
             memory.set_memswap_limit(limit)?;
             memory.set_limit(limit)
         } else {
@@ -156,9 +180,18 @@ impl WorkerCgroup {
             memory.set_memswap_limit(limit)
         }
     }
+}
 
-    fn name(&self, v1: &'static str, v2: &'static str) -> &'static str {
-        if self.cgroup.v2() { v2 } else { v1 }
+impl Gauge {
+    fn open(path: &Path) -> Option<Gauge> {
+        File::open(path).ok().map(Gauge)
+    }
+
+    /// What `parse` finds in it; nothing once the cgroup is gone.
+    fn read(&self, parse: impl FnOnce(&str) -> Option<u64>) -> Option<u64> {
+        let mut bytes = [0; GAUGE_BYTES];
+        let count = self.0.read_at(&mut bytes, 0).ok()?;
+        parse(std::str::from_utf8(&bytes[..count]).ok()?)
     }
 }
 
@@ -200,12 +233,32 @@ where
     cgroup.controller_of::<T>().ok_or(CgroupError::NoController(name))
 }
 
-fn read_number(path: &Path) -> Option<u64> {
-    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+fn number(text: &str) -> Option<u64> {
+    text.trim().parse().ok()
 }
 
-/// The count after `key` in a file of "key number" lines.
-fn read_key(path: &Path, key: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(path).ok()?;
+/// The count after `key` in lines of "key number".
+fn count_after(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_counts_is_read_again_and_again() {
+        let path = std::env::temp_dir().join(format!("muster-gauge-{}", std::process::id()));
+        let stat = |usage: u64| format!("usage_usec {usage}\nuser_usec 1\n");
+        std::fs::write(&path, stat(7)).expect("written");
+        let gauge = Gauge::open(&path).expect("there");
+        let usage = || gauge.read(|text| count_after(text, "usage_usec "));
+        assert_eq!(usage(), Some(7));
+        std::fs::write(&path, stat(19)).expect("written");
+        assert_eq!(usage(), Some(19));
+        std::fs::write(&path, " 4096\n").expect("written");
+        assert_eq!((gauge.read(number), usage()), (Some(4096), None));
+        std::fs::remove_file(&path).expect("removed");
+        assert!(Gauge::open(&path).is_none(), "a kernel without this file");
+    }
 }
