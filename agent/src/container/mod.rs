@@ -250,12 +250,11 @@ impl Containers {
             return Err(ClaimError::NetworkUnsafe);
         }
         let claiming = self.site.quiet.claim();
-        say(&waiting, "starting containers".into());
         let kind = Kind { image: found.id, mode, runtime };
         let answer = match shares {
-            [] => self.pool.claim(&kind).await,
+            [] => self.pool.claim(&kind, &waiting).await,
             // No mount is added to a container that was started without it.
-            shares => self.pool.claim_with(kind, shares.to_vec()).await,
+            shares => self.pool.claim_with(kind, shares.to_vec(), &waiting).await,
         };
         let answer = answer.ok_or(ClaimError::Stopping)?;
         let mut worker = answer.map_err(|error| ClaimError::from_start(image, error))?;

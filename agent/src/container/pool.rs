@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use muster_wire::message::Mode;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
 use super::images::Images;
@@ -19,7 +19,7 @@ use super::memory;
 use super::policy::{self, Cores, Demand, Memory, Policy};
 use super::start::{Made, StartError, start};
 use super::worker::Worker;
-use super::{REFILL, Site};
+use super::{REFILL, Site, say};
 use crate::shares::ShareMount;
 use crate::status::{Board, Found};
 
@@ -43,6 +43,8 @@ impl Kind {
 }
 
 type Answer = Result<Worker, StartError>;
+/// Why a claim waits, for whoever asks.
+type Waiting = watch::Sender<Option<String>>;
 
 /// A cheap handle to the pool.
 #[derive(Debug, Clone)]
@@ -88,8 +90,8 @@ impl Pool {
         Pool { site, board, target, max_age, shelves: Arc::default(), changed: Arc::default() }
     }
 
-    /// A worker of this kind, at once when one is warm. `None` when the pool is closed.
-    pub async fn claim(&self, kind: &Kind) -> Option<Answer> {
+    /// A worker of this kind, at once when one is warm; where one has to be started, says so in `waiting`. `None` when the pool is closed.
+    pub async fn claim(&self, kind: &Kind, waiting: &Waiting) -> Option<Answer> {
         let receiver = {
             let mut shelves = self.lock();
             if shelves.closed {
@@ -113,17 +115,22 @@ impl Pool {
             }
             receiver
         };
-        self.claimed(Found::Cold);
+        self.cold(waiting);
         // A closed pool drops the senders.
         receiver.await.ok()
     }
 
     /// A worker that is started with these shares, for this claim alone: it never stands on a shelf.
-    pub async fn claim_with(&self, kind: Kind, shares: Vec<ShareMount>) -> Option<Answer> {
+    pub async fn claim_with(
+        &self,
+        kind: Kind,
+        shares: Vec<ShareMount>,
+        waiting: &Waiting,
+    ) -> Option<Answer> {
         if self.lock().closed {
             return None;
         }
-        self.claimed(Found::Cold);
+        self.cold(waiting);
         let (sender, receiver) = oneshot::channel();
         let site = self.site.clone();
         self.site.tasks.clone().spawn(async move {
@@ -286,6 +293,11 @@ impl Pool {
             drop(dropped);
             self.publish();
         }
+    }
+
+    fn cold(&self, waiting: &Waiting) {
+        say(waiting, "starting containers".into());
+        self.claimed(Found::Cold);
     }
 
     fn claimed(&self, found: Found) {
