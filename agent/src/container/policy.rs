@@ -6,8 +6,8 @@
 //! - **How long.** Until a kind was not used for `max_age`; the default images for ever.
 //! - **When.** A start keeps more than a core busy for a tenth of a second, so while workers run only cores that none of them
 //!   holds are used: as many refills at once as there are free ones. While they hold all of them, one is started every
-//!   [`TRICKLE`] after the last claim, which costs those calls a few hundredths of one core, so that the call after a long one
-//!   finds its workers warm too; a short one has all cores to its end. While none runs (claims may wait for starts) there are two starts for each core, which is what keeps the
+//!   [`TRICKLE`] after the last claim, which costs those calls about half a percent of one core, so that the call after a long one
+//!   finds its workers warm too; a shorter one has all cores to its end. While none runs (claims may wait for starts) there are two starts for each core, which is what keeps the
 //!   engine busiest: sustained calls of one input then come as fast as it can start containers. Claims that wait are not
 //!   refills: they hold their room, and their starts begin at once.
 //!   For [`PAUSE`] after a claim nothing is begun: a call of one input is over by then, and has had the cores to itself.
@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// From the last claim to a refill while calls hold all cores, and between two of these.
-pub const TRICKLE: Duration = Duration::from_secs(10);
+pub const TRICKLE: Duration = Duration::from_secs(30);
 /// After a claim, until refills are begun: a few times what a call of one short input takes.
 pub const PAUSE: Duration = Duration::from_millis(20);
 /// Starts at once for each core: with fewer the engine waits for the kernel, with more each only takes longer.
