@@ -31,13 +31,13 @@ impl Pace {
     }
 
     /// How many inputs one worker runs in this time; `None` before the first batch is done.
-    pub fn within(&self, time: Duration) -> Option<usize> {
-        self.seconds.map(|seconds| (time.as_secs_f64() / seconds) as usize)
+    pub fn within(&self, time: Duration) -> Option<f64> {
+        self.seconds.map(|seconds| time.as_secs_f64() / seconds)
     }
 
     /// The next batch of a worker whose last batch had `last` inputs, while `waiting` inputs wait for `workers` workers.
     pub fn batch(&self, last: usize, waiting: usize, workers: usize) -> usize {
-        let target = self.within(TARGET).unwrap_or(1);
+        let target = self.within(TARGET).unwrap_or(1.0) as usize;
         let share = waiting.div_ceil(2 * workers.max(1));
         target.min(share).min(last.saturating_mul(GROWTH)).max(1)
     }

@@ -39,7 +39,10 @@ impl Demand {
         // One for each, also while it starts. Slow inputs are not asked for ahead: one that waited here behind another could
         // be running on a host that has nothing to do.
         let least = (running + starting) as u64;
-        let ahead = pace.within(AHEAD).unwrap_or(0) as u64 * running as u64;
+        let ahead = match pace.within(AHEAD) {
+            Some(each) if each > 1.0 => (each * running as f64).ceil() as u64,
+            _ => 0,
+        };
         let window = least.max(ahead).min(MAX_INPUTS);
         let inputs = (self.answered.0 + window).max(self.asked.0);
         let bytes = (self.answered.1 + MAX_BYTES).max(self.asked.1);
@@ -85,6 +88,16 @@ mod tests {
         assert_eq!(demand.next(0, 2, slow), Some((2, 32 << 20)));
         demand.answered(1, 10);
         assert_eq!(demand.next(0, 2, slow).map(|asked| asked.0), Some(3));
+    }
+
+    #[test]
+    fn inputs_of_half_the_time_ahead_leave_no_worker_waiting_for_the_network() {
+        let asked = |ms, running| {
+            let asked = Demand::default().next(0, running, pace(Duration::from_millis(ms)));
+            asked.expect("workers run").0
+        };
+        assert_eq!((asked(101, 2), asked(150, 2), asked(199, 64)), (4, 3, 65));
+        assert_eq!(asked(200, 64), 64);
     }
 
     #[test]

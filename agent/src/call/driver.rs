@@ -22,6 +22,9 @@ use crate::runner::{News, RunnerError, Step};
 /// How long a worker may take to end by itself when its call is over, and when it is cancelled.
 const STOP_GRACE: Duration = Duration::from_secs(1);
 const CANCEL_GRACE: Duration = Duration::from_secs(5);
+/// How long a worker outlives its call. The kernel takes a millisecond or two to end a process, for which the client of a small
+/// call should not wait.
+const LINGER: Duration = Duration::from_millis(2);
 /// Between tries to claim a worker: the first pause, the longest, and how many tries there are.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -161,6 +164,7 @@ impl<W: Workers> Driver<W> {
                 }
             };
             let Some(Order::Run(batch)) = order else {
+                sleep(LINGER).await;
                 worker.runner.close();
                 worker.held.stop(worker.runner, STOP_GRACE);
                 return Report::Gone;
@@ -222,7 +226,8 @@ impl<W: Workers> Driver<W> {
         worker.runner.give(opening, batch);
         worker.opened = true;
         let (meter, held) = (&mut worker.meter, &worker.held);
-        meter.begin(Instant::now(), || held.used().cpu);
+        // It has the batch by now, and has hardly begun with it.
+        meter.begin(Instant::now(), || held.cpu());
         let limit = self.call.spec.timeout_ms;
         let now = Instant::now();
         let mut watch = limit.map(|ms| Stopwatch::new(Duration::from_millis(ms), now));

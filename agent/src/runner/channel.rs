@@ -49,11 +49,16 @@ impl Channel {
         Ok((channel, theirs.into()))
     }
 
-    /// Queues a frame; [`next`](Channel::next) writes it.
+    /// Queues a frame; [`flush`](Channel::flush) and [`next`](Channel::next) write it.
     pub fn send(&mut self, frame: impl Into<Frame<Pieces>>) {
         let frame = frame.into();
         self.outbox.push_back(Bytes::copy_from_slice(&frame.header()));
         self.outbox.extend(frame.body);
+    }
+
+    /// Writes what the system takes at once. What is left, and what goes wrong, is for [`next`](Channel::next).
+    pub fn flush(&mut self) {
+        let _ = self.write_now();
     }
 
     /// Writes what is queued and gives the next frame; `None` when the runner has closed its end. Safe to cancel: what was

@@ -119,6 +119,7 @@ impl Runner {
             self.channel.send(frame.clone());
         }
         self.channel.send(batch.in_pieces());
+        self.channel.flush();
         self.answers.begin(batch.first, batch.end());
         self.looks.restart();
     }

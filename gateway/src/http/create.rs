@@ -109,7 +109,7 @@ pub async fn create(
         return Ok(answer(records::created(&call)));
     };
     let response = answer(events::stream(&call, form, 0));
-    front.tasks.spawn(async move {
+    let mut feeding = Box::pin(async move {
         let _turn = turn(&call, first_turn).await;
         let fed = feed(&call, arriving.ready, arriving.rest.as_mut()).await;
         if let Err(problem) = told(&call, fed, repeated) {
@@ -117,6 +117,11 @@ pub async fn create(
             tracing::info!(call = call.id(), code, detail, "inputs were refused");
         }
     });
+    // A small call is on its way to a host before its answer begins.
+    if feeding.as_mut().now_or_never().is_none() {
+        front.tasks.spawn(feeding);
+    }
+    tokio::task::yield_now().await;
     Ok(response)
 }
 

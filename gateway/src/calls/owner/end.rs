@@ -102,6 +102,8 @@ impl Owner {
                 release(self.hosts);
             }
         }
+        // Who waits for the end goes first.
+        tokio::task::yield_now().await;
         let call = &self.shared.spec.call;
         let (done, failed, late) =
             (self.machine.done(), self.machine.failed(), self.machine.late());
