@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures Muster beside its peers, against a gateway and an agent of the benchmark's own.
 #
-#   scripts/bench.sh [--quick] [--rounds N] [--systems A,B] [--workloads A,B] [--no-page] [--render FILE]
+#   scripts/bench.sh [--quick] [--rounds N] [--systems A,B] [--workloads A,B] [--no-page] [--add FILE] [--render FILE]
 #
 # The results are in build/bench/; a full run also writes the tables and plots of docs/performance.md.
 # Nothing here fails because something is slow.

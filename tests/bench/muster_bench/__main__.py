@@ -21,7 +21,7 @@ from .tables import one_line, report
 from .workloads import WORKLOADS
 
 ROUNDS = 3
-DEADLINE_S = 900.0
+DEADLINE_S = 300.0
 QUICK_DEADLINE_S = 120.0
 """For one job: far more than any needs."""
 PAGE = environments.ROOT / "docs" / "performance.md"
@@ -37,6 +37,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--workloads", type=_names(WORKLOADS), default=())
     parser.add_argument("--no-page", action="store_true", help="leave docs/performance.md as it is")
     parser.add_argument(
+        "--add",
+        type=Path,
+        metavar="FILE",
+        help="keep what an earlier run measured, and add to it",
+    )
+    parser.add_argument(
         "--render",
         type=Path,
         metavar="FILE",
@@ -50,19 +56,18 @@ def main() -> int:
     if chosen.render:
         document.write(PAGE, Results.from_json(chosen.render.read_text()))
         return 0
-    results = measure(chosen)
-    name = "results-quick.json" if chosen.quick else "results.json"
-    environments.BUILD.mkdir(parents=True, exist_ok=True)
-    (environments.BUILD / name).write_text(results.to_json())
+    kept = environments.BUILD / ("results-quick.json" if chosen.quick else "results.json")
+    results = measure(chosen, kept)
     print(report(results))
-    print(f"bench: {environments.BUILD / name}", file=sys.stderr)
+    print(f"bench: {kept}", file=sys.stderr)
     # A part of a run, or a quick one, is not what the page promises.
     if not (chosen.quick or chosen.no_page or chosen.systems or chosen.workloads):
         document.write(PAGE, results)
     return 1 if any(_is_wrong(sample) for sample in results.samples) else 0
 
 
-def measure(chosen: argparse.Namespace) -> Results:
+def measure(chosen: argparse.Namespace, kept: Path) -> Results:
+    """All rounds; `kept` has what there is after each, so that a run that is broken off is not lost."""
     adopt_orphans()
     environments.publish()
     planned = jobs(Choice(chosen.quick, chosen.systems, chosen.workloads))
@@ -71,8 +76,13 @@ def measure(chosen: argparse.Namespace) -> Results:
         for system in dict.fromkeys(job.system for job in planned)
     }
     deadline = QUICK_DEADLINE_S if chosen.quick else DEADLINE_S
-    facts = machine.facts()
-    samples = []
+    now = machine.facts()
+    results = Results(now, [])
+    if chosen.add:
+        results = Results.from_json(chosen.add.read_text())
+        results.facts["added"] = f"{now['date']}, revision {now['revision']}"
+    facts, samples = results.facts, results.samples
+    environments.BUILD.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     for number in range(chosen.rounds or (1 if chosen.quick else ROUNDS)):
         for job in rotated(planned, number):
@@ -82,8 +92,11 @@ def measure(chosen: argparse.Namespace) -> Results:
                 file=sys.stderr,
                 flush=True,
             )
-    facts["duration"] = f"{(time.monotonic() - started) / 60:.1f} min"
-    return Results(facts, samples)
+        which = "added " if chosen.add else ""
+        facts[f"{which}rounds"] = str(number + 1)
+        facts[f"{which}duration"] = f"{(time.monotonic() - started) / 60:.1f} min"
+        kept.write_text(results.to_json())
+    return results
 
 
 def _measured(job: Job, environment: environments.Environment, deadline: float) -> Sample:

@@ -11,10 +11,13 @@ import os
 import sys
 import tempfile
 
+from harness import daemon
 from harness.service import Service
 
 
 def main(flags: list[str]) -> None:
+    # The tests want to know more than a user, who leaves the logs as they are.
+    daemon.LOGS = {"NO_COLOR": "1"}
     with (
         tempfile.TemporaryDirectory(prefix="muster-bench-") as folder,
         Service(os.path.join(folder, "s")) as service,
