@@ -217,6 +217,26 @@ async fn a_port_that_lost_its_bridge_is_put_on_it_again() {
     host.close().await;
 }
 
+/// The engine gives a network that is made anew the next free range. Where other tests have ports on the bridge, it stays.
+#[tokio::test]
+async fn a_claim_is_served_though_other_agents_have_made_the_bridge_anew_with_another_range() {
+    let host = Host::open(|_| {}).await;
+    let last_on_the_bridge = Host::open(|_| {}).await;
+    last_on_the_bridge.close().await;
+    let next = Host::open(|_| {}).await;
+    let worker = host.claim(0.5, 128 * MIB).await.expect("a worker");
+    let neighbour = next.claim(0.5, 128 * MIB).await.expect("a worker");
+    let (own, other) = (python(&worker, OWN_ADDRESS).await, python(&neighbour, OWN_ADDRESS).await);
+    for address in [&own, &other] {
+        let port = port_of(address);
+        assert!(port.join("brport/isolated").exists(), "{} is on no bridge", port.display());
+    }
+    assert_eq!(python(&worker, GATEWAY).await, python(&neighbour, GATEWAY).await);
+    drop((worker, neighbour));
+    next.close().await;
+    host.close().await;
+}
+
 #[tokio::test]
 async fn too_much_memory_kills_inside_and_is_counted() {
     let host = Host::open(|_| {}).await;

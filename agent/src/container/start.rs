@@ -20,6 +20,8 @@ use crate::shares::ShareMount;
 
 /// From started to connected: pid 1 is a small static program.
 const CONNECT: Duration = Duration::from_secs(30);
+/// How often one is begun anew because its bridge got another range meanwhile.
+const MOVES: usize = 3;
 
 /// Why there is no new worker.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +75,17 @@ pub struct Made<'a> {
 
 /// Makes one.
 pub async fn start(site: &Arc<Site>, made: Made<'_>) -> Result<Worker, StartError> {
+    for _ in 0..MOVES {
+        match start_once(site, made).await {
+            // Its address is of the old range. The wall knows the new one by now.
+            Err(StartError::Network(NetworkError::Moved)) => {}
+            other => return other,
+        }
+    }
+    start_once(site, made).await
+}
+
+async fn start_once(site: &Arc<Site>, made: Made<'_>) -> Result<Worker, StartError> {
     if !site.wall.stands() {
         return Err(StartError::NetworkUnsafe);
     }

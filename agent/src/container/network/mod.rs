@@ -80,7 +80,7 @@ pub enum NetworkError {
     #[error("a container could not be connected to the bridge {BRIDGE}")]
     Veth(#[from] VethError),
     /// While it started, the bridge was made anew with another range.
-    #[error("the bridge {BRIDGE} has changed its range of addresses; start again")]
+    #[error("the bridge {BRIDGE} has changed its range of addresses")]
     Moved,
 }
 
@@ -111,13 +111,19 @@ impl Wall {
 
     /// Makes network and rules, or puts right what has changed; remembers whether that could be done.
     pub async fn keep(&self, engine: &Engine) -> Result<(), NetworkError> {
+        self.keep_for(engine).await.map(drop)
+    }
+
+    /// The same, and the turn in which nobody takes it away again.
+    async fn keep_for(&self, engine: &Engine) -> Result<Turn, NetworkError> {
         let before = self.seen().subnet;
         let kept = ensure(engine, before).await;
         if self.broken.swap(kept.is_err(), Ordering::Relaxed) && kept.is_ok() {
             tracing::info!("the network is safe again");
         }
-        *self.seen() = kept?;
-        Ok(())
+        let (seen, turn) = kept?;
+        *self.seen() = seen;
+        Ok(turn)
     }
 
     /// Whether it stands.
@@ -140,15 +146,16 @@ impl Wall {
         process: &Process,
         address: &Address,
     ) -> Result<(), NetworkError> {
-        if veth::plug(process, BRIDGE, address).await.is_ok() {
+        let shared = turn(FlockArg::LockShared).await?;
+        if plug(process, address, &shared).await.is_ok() {
             return Ok(());
         }
-        // Another agent of this machine was the last on the network a moment ago, or somebody has pruned it.
-        self.keep(engine).await?;
-        if self.seen().subnet != Some(address.subnet()) {
-            return Err(NetworkError::Moved);
-        }
-        Ok(veth::plug(process, BRIDGE, address).await?)
+        drop(shared);
+        // Another agent of this machine was the last on the network a moment ago, or somebody has pruned it, perhaps when
+        // half of this was done.
+        self.unplug(address).await;
+        let own = self.keep_for(engine).await?;
+        plug(process, address, &own).await
     }
 
     /// Takes away what is left of a container's connection; the kernel does so too, but when it likes.
@@ -170,16 +177,25 @@ fn is_pluggable(runtime: &str) -> bool {
     matches!(runtime, "runc" | "crun" | "io.containerd.runc.v2")
 }
 
+/// Connects a container to the bridge that its address is for.
+async fn plug(process: &Process, address: &Address, _turn: &Turn) -> Result<(), NetworkError> {
+    // On a bridge of another range it would be connected to nobody.
+    if veth::subnet(BRIDGE).is_some_and(|now| now != address.subnet()) {
+        return Err(NetworkError::Moved);
+    }
+    Ok(veth::plug(process, BRIDGE, address).await?)
+}
+
 /// Makes network and rules, or puts right what has changed since; a bridge that is made anew gets the range it had.
-async fn ensure(engine: &Engine, before: Option<Subnet>) -> Result<Seen, NetworkError> {
-    let _turn = turn().await?;
+async fn ensure(engine: &Engine, before: Option<Subnet>) -> Result<(Seen, Turn), NetworkError> {
+    let turn = turn(FlockArg::LockExclusive).await?;
     let subnet = before.map(|subnet| subnet.to_string());
     let network = EngineNetwork { name: NETWORK.into(), bridge: BRIDGE.into(), subnet };
     engine.ensure_network(&network).await?;
     veth::replug(BRIDGE).await?;
     let resolvers = Resolvers::of_this_host().await;
     rules::write(resolvers.reachable()).await?;
-    Ok(Seen { subnet: veth::subnet(BRIDGE), resolvers })
+    Ok((Seen { subnet: veth::subnet(BRIDGE), resolvers }, turn))
 }
 
 /// What there is of the rules on this host; changes nothing.
@@ -197,19 +213,19 @@ pub async fn rules_on_this_host(engine: &Engine) -> Firewall {
 
 /// Removes network and rules if no container uses them: the last agent of a machine leaves nothing.
 pub async fn remove_if_unused(engine: &Engine) {
-    let Ok(_turn) = turn().await else { return };
+    let Ok(_turn) = turn(FlockArg::LockExclusive).await else { return };
     // The engine does not know whom agents have plugged in.
     if veth::ports().next().is_none() && engine.remove_network(NETWORK).await {
         rules::remove().await;
     }
 }
 
-/// One agent of a machine at a time: else one that stops could take away the rules that another has just made. The lock is
-/// on a directory that is always there, so that it leaves no file.
-async fn turn() -> Result<Flock<File>, NetworkError> {
-    let lock = || {
-        Flock::lock(File::open("/run")?, FlockArg::LockExclusive).map_err(|(_, error)| error.into())
-    };
+/// One agent of a machine changes the network at a time, and while none plugs in a container: else one that stops could take
+/// away what another has just made. The lock is on a directory that is always there, so that it leaves no file.
+type Turn = Flock<File>;
+
+async fn turn(how: FlockArg) -> Result<Turn, NetworkError> {
+    let lock = move || Flock::lock(File::open("/run")?, how).map_err(|(_, error)| error.into());
     let locked = tokio::task::spawn_blocking(lock);
     let failed = |source| NetworkError::Lock { source };
     match tokio::time::timeout(DEADLINE, locked).await {

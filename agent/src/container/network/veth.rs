@@ -111,15 +111,21 @@ pub async fn replug(bridge: &str) -> Result<(), VethError> {
     let host = here().map_err(failed("opening a netlink socket"))?;
     host.talk(async |handle| {
         for name in loose.iter().filter_map(|port| port.file_name()?.to_str()) {
+            let doing = "putting a port on the new bridge";
             let moved = LinkUnspec::new_with_name(name).controller(bridge).build();
-            let moved = handle.link().set(moved).execute().await;
-            match moved.map_err(netlink("putting a port on the new bridge")) {
-                Ok(()) => isolate(&handle, name).await?,
+            let moved = handle.link().set(moved).execute().await.map_err(netlink(doing));
+            let moved = match moved {
+                Ok(()) => isolate(&handle, name).await,
+                refused => refused,
+            };
+            match moved {
+                Ok(()) => {
+                    tracing::info!(port = name, "container connected again to the new bridge")
+                }
                 // Its container has ended meanwhile.
                 Err(_) if !is_there(name) => {}
                 Err(error) => return Err(error),
             }
-            tracing::info!(port = name, "container connected again to the new bridge");
         }
         Ok(())
     })
