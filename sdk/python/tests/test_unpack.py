@@ -143,7 +143,7 @@ def test_prints_belong_to_their_input(gateway, capsys):
     assert capsys.readouterr().out == "1 2\n3 4\n"
 
 
-def test_what_keeps_the_function_from_being_pickled_is_named_as_ever():
+def test_what_keeps_the_function_from_being_pickled_is_named_as_ever(gateway):
     lock = threading.Lock()
 
     def uses(x, y):
