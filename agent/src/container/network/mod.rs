@@ -14,6 +14,9 @@
 //! network prune` takes a bridge on which the engine sees nobody; the ports are then put on the new one, which has the range of the
 //! old. Where that fails, the [`Wall`] is down: nothing starts and nothing is claimed until it stands again.
 //!
+//! The last agent of a machine takes both away, once no port is left. The next one may get another range, while an agent that had
+//! no port yet still gives out addresses of the old: a container that comes with one is started anew.
+//!
 //! IPv6: the bridge has none, and it is switched off for what is plugged into a container.
 
 mod address;
