@@ -20,8 +20,8 @@ use crate::shares::ShareMount;
 
 /// From started to connected: pid 1 is a small static program.
 const CONNECT: Duration = Duration::from_secs(30);
-/// How often one is begun anew because its bridge got another range meanwhile.
-const MOVES: usize = 3;
+/// How often one is begun anew with another address: the bridge got another range meanwhile, or another agent was faster.
+const ADDRESSES: usize = 3;
 
 /// Why there is no new worker.
 #[derive(Debug, thiserror::Error)]
@@ -75,10 +75,9 @@ pub struct Made<'a> {
 
 /// Makes one.
 pub async fn start(site: &Arc<Site>, made: Made<'_>) -> Result<Worker, StartError> {
-    for _ in 0..MOVES {
+    for _ in 0..ADDRESSES {
         match start_once(site, made).await {
-            // Its address is of the old range. The wall knows the new one by now.
-            Err(StartError::Network(NetworkError::Moved)) => {}
+            Err(StartError::Network(error)) if error.is_of_address() => {}
             other => return other,
         }
     }

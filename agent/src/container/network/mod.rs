@@ -87,6 +87,18 @@ pub enum NetworkError {
     Moved,
 }
 
+impl NetworkError {
+    /// Whether a container with another address may have better luck.
+    pub fn is_of_address(&self) -> bool {
+        match self {
+            NetworkError::Moved => true,
+            // Another agent of this machine has chosen the same one.
+            NetworkError::Veth(error) => error.is_taken(),
+            _ => false,
+        }
+    }
+}
+
 /// Bridge and rules, and what is known of them.
 #[derive(Debug)]
 pub struct Wall {
@@ -154,9 +166,7 @@ impl Wall {
             return Ok(());
         }
         drop(shared);
-        // Another agent of this machine was the last on the network a moment ago, or somebody has pruned it, perhaps when
-        // half of this was done.
-        self.unplug(address).await;
+        // Another agent of this machine was the last on the network a moment ago, or somebody has pruned it.
         let own = self.keep_for(engine).await?;
         plug(process, address, &own).await
     }

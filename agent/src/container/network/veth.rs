@@ -42,7 +42,14 @@ struct Netlink {
 
 type Driver = futures_util::future::BoxFuture<'static, ()>;
 
-/// Connects the container whose first process this is.
+impl VethError {
+    /// Whether what was to be made is there already.
+    pub fn is_taken(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AlreadyExists
+    }
+}
+
+/// Connects the container whose first process this is. Where it fails, nothing is left of it.
 pub async fn plug(process: &Process, bridge: &str, address: &Address) -> Result<(), VethError> {
     let opened = File::open(format!("/proc/{}/ns/net", process.pid()));
     let namespace = opened.map_err(failed("finding the container's network namespace"))?;
@@ -56,34 +63,46 @@ pub async fn plug(process: &Process, bridge: &str, address: &Address) -> Result<
     let bridge = if_nametoindex(bridge).map_err(io::Error::from);
     let bridge = bridge.map_err(failed("finding the bridge"))?;
     let host = here().map_err(failed("opening a netlink socket"))?;
-    host.talk(async |handle| {
-        let end = LinkUnspec::new_with_name(INSIDE)
-            .address(address.hardware())
-            .setns_by_fd(namespace.as_raw_fd())
-            .build();
-        let pair = LinkVeth::new(&address.port(), INSIDE)
-            .set_info_data(InfoData::Veth(InfoVeth::Peer(end)))
-            .controller(bridge)
-            .build();
-        handle.link().add(pair).execute().await.map_err(netlink("making a pair of interfaces"))?;
-        isolate(&handle, &address.port()).await
-    })
-    .await?;
-    inside
-        .talk(async |handle| {
-            let doing = "giving a container its address";
-            let mut found = handle.link().get().match_name(INSIDE).execute();
-            let link = found.try_next().await.map_err(netlink(doing))?;
-            let link = link.ok_or_else(|| failed(doing)(io::ErrorKind::NotFound.into()))?;
-            let (index, ip) = (link.header.index, IpAddr::V4(address.ip()));
-            let add = handle.address().add(index, ip, address.prefix());
-            add.execute().await.map_err(netlink(doing))?;
-            let up = LinkUnspec::new_with_index(index).up().build();
-            handle.link().set(up).execute().await.map_err(netlink(doing))?;
-            let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(address.gateway()).build();
-            handle.route().add(route).execute().await.map_err(netlink(doing))
+    let mut made = false;
+    let connecting = async {
+        host.talk(async |handle| {
+            let end = LinkUnspec::new_with_name(INSIDE)
+                .address(address.hardware())
+                .setns_by_fd(namespace.as_raw_fd())
+                .build();
+            let pair = LinkVeth::new(&address.port(), INSIDE)
+                .set_info_data(InfoData::Veth(InfoVeth::Peer(end)))
+                .controller(bridge)
+                .build();
+            let doing = "making a pair of interfaces";
+            handle.link().add(pair).execute().await.map_err(netlink(doing))?;
+            made = true;
+            isolate(&handle, &address.port()).await
         })
-        .await
+        .await?;
+        inside.talk(async |handle| give(&handle, address).await).await
+    };
+    let connected = connecting.await;
+    if made && connected.is_err() {
+        // Why is told by what came first.
+        let _ = unplug(&address.port()).await;
+    }
+    connected
+}
+
+/// Gives a container's end its address.
+async fn give(handle: &Handle, address: &Address) -> Result<(), VethError> {
+    let doing = "giving a container its address";
+    let mut found = handle.link().get().match_name(INSIDE).execute();
+    let link = found.try_next().await.map_err(netlink(doing))?;
+    let link = link.ok_or_else(|| failed(doing)(io::ErrorKind::NotFound.into()))?;
+    let (index, ip) = (link.header.index, IpAddr::V4(address.ip()));
+    let add = handle.address().add(index, ip, address.prefix());
+    add.execute().await.map_err(netlink(doing))?;
+    let up = LinkUnspec::new_with_index(index).up().build();
+    handle.link().set(up).execute().await.map_err(netlink(doing))?;
+    let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(address.gateway()).build();
+    handle.route().add(route).execute().await.map_err(netlink(doing))
 }
 
 /// Removes a port with its other end; one that is gone already is a success.
