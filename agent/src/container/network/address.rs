@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What the names of our ports on the host begin with; the address follows, as eight digits.
@@ -54,6 +55,7 @@ pub struct Address {
     address: Ipv4Addr,
     subnet: Subnet,
     addresses: Addresses,
+    plugged: AtomicBool,
 }
 
 impl Addresses {
@@ -70,7 +72,7 @@ impl Addresses {
         let address = subnet.free(seed, taken)?;
         held.insert(address);
         drop(held);
-        Some(Address { address, subnet, addresses: self.clone() })
+        Some(Address { address, subnet, addresses: self.clone(), plugged: AtomicBool::new(false) })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashSet<Ipv4Addr>> {
@@ -104,6 +106,16 @@ impl Address {
         let [a, b, c, d] = self.address.octets();
         // A local one: no maker of hardware has this prefix.
         vec![0x02, 0x6d, a, b, c, d]
+    }
+
+    /// Whether the port of its name is its own; another agent's may have the same.
+    pub fn is_plugged(&self) -> bool {
+        self.plugged.load(Ordering::Relaxed)
+    }
+
+    /// Remembers that.
+    pub fn set_plugged(&self, plugged: bool) {
+        self.plugged.store(plugged, Ordering::Relaxed);
     }
 
     /// The name of its port on the host.

@@ -173,7 +173,7 @@ impl Wall {
 
     /// Takes away what is left of a container's connection; the kernel does so too, but when it likes.
     pub async fn unplug(&self, address: &Address) {
-        if let Err(error) = veth::unplug(&address.port()).await {
+        if let Err(error) = veth::unplug(address).await {
             let error = &error as &dyn std::error::Error;
             tracing::debug!(port = address.port(), error, "left to the kernel");
         }

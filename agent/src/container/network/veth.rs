@@ -63,7 +63,6 @@ pub async fn plug(process: &Process, bridge: &str, address: &Address) -> Result<
     let bridge = if_nametoindex(bridge).map_err(io::Error::from);
     let bridge = bridge.map_err(failed("finding the bridge"))?;
     let host = here().map_err(failed("opening a netlink socket"))?;
-    let mut made = false;
     let connecting = async {
         host.talk(async |handle| {
             let end = LinkUnspec::new_with_name(INSIDE)
@@ -76,16 +75,16 @@ pub async fn plug(process: &Process, bridge: &str, address: &Address) -> Result<
                 .build();
             let doing = "making a pair of interfaces";
             handle.link().add(pair).execute().await.map_err(netlink(doing))?;
-            made = true;
+            address.set_plugged(true);
             isolate(&handle, &address.port()).await
         })
         .await?;
         inside.talk(async |handle| give(&handle, address).await).await
     };
     let connected = connecting.await;
-    if made && connected.is_err() {
+    if connected.is_err() {
         // Why is told by what came first.
-        let _ = unplug(&address.port()).await;
+        let _ = unplug(address).await;
     }
     connected
 }
@@ -105,17 +104,23 @@ async fn give(handle: &Handle, address: &Address) -> Result<(), VethError> {
     handle.route().add(route).execute().await.map_err(netlink(doing))
 }
 
-/// Removes a port with its other end; one that is gone already is a success.
-pub async fn unplug(port: &str) -> Result<(), VethError> {
-    let doing = "removing a pair of interfaces";
-    let Ok(index) = if_nametoindex(port) else { return Ok(()) };
+/// Removes a container's port, if it has one, with its other end; one that is gone already is a success.
+pub async fn unplug(address: &Address) -> Result<(), VethError> {
+    let (doing, port) = ("removing a pair of interfaces", address.port());
+    if !address.is_plugged() {
+        return Ok(());
+    }
+    let Ok(index) = if_nametoindex(port.as_str()) else { return Ok(()) };
     let host = here().map_err(failed("opening a netlink socket"))?;
     let removed = host
         .talk(async |handle| handle.link().del(index).execute().await.map_err(netlink(doing)))
         .await;
     match removed {
-        Err(_) if !is_there(port) => Ok(()),
-        other => other,
+        Err(error) if is_there(&port) => Err(error),
+        _ => {
+            address.set_plugged(false);
+            Ok(())
+        }
     }
 }
 
