@@ -229,6 +229,7 @@ fn hosts_drop_foreground_calls_of_a_gateway_that_has_died_and_any_call_after_two
         cluster.start_gateway().await;
         let took = cluster.until("they are gone", |it| it.tally.of(call.id()).now == 0).await;
         assert!(took < seconds(17), "{took:?}");
+        cluster.until("the host is there", is(0, HostState::Ready)).await;
         let plan = Plan { takes_us: 600_000_000, ..Plan::default() };
         let kept = cluster.background(2, plan).await;
         cluster.until("all work", |it| it.tally.of(kept.id()).now == 2).await;
