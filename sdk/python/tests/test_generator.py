@@ -28,6 +28,18 @@ def test_it_is_a_generator_and_the_call_has_started_before_it_is_iterated(gatewa
     assert sorted(outputs) == [2, 4, 6]
 
 
+def test_a_generator_that_has_ended_holds_no_inputs(gateway):
+    inputs = [[n] for n in range(30_000)]
+    before = sys.getrefcount(inputs)
+    gc.collect()
+    gc.disable()
+    try:
+        assert sum(1 for _ in generate(lambda x: x, inputs)) == len(inputs)
+        gateway.until("the inputs are the caller's", lambda: sys.getrefcount(inputs) == before)
+    finally:
+        gc.enable()
+
+
 def test_it_comes_back_at_once_even_when_the_iterable_blocks(gateway):
     release = threading.Event()
 

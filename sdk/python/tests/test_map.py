@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import inspect
 import multiprocessing
 import os
 import sqlite3
+import sys
 import threading
 import time
 
@@ -43,6 +46,34 @@ def test_the_eight_parameters_have_their_names_order_and_defaults():
 def test_outputs_come_in_input_order(gateway):
     gateway.workers = 4
     assert small_map(lambda x: (time.sleep(0.001 * (9 - x)), x)[1], range(10)) == list(range(10))
+
+
+@pytest.fixture
+def no_garbage_collection():
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def is_held_by_nobody_else(values):
+    """Whether the caller's name is the only reference to them, as it is to a list that was just made."""
+    just_made = list(values)
+    return sys.getrefcount(values) == sys.getrefcount(just_made) + 1  # `values` here, and there
+
+
+@pytest.mark.usefixtures("no_garbage_collection")
+@pytest.mark.parametrize("count", [3, 30_000])
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_call_that_has_ended_holds_neither_inputs_nor_outputs(gateway, count, fails):
+    inputs = [[n] for n in range(count)]
+    if fails:
+        with contextlib.suppress(ZeroDivisionError):
+            small_map(lambda x: 1 // x[0], inputs)
+    outputs = small_map(lambda x: 1 // (x[0] - fails), inputs, return_exceptions=True)
+    assert [n for n in range(count) if isinstance(outputs[n], Exception)] == [int(fails)]
+    gateway.until("the outputs are the caller's", lambda: is_held_by_nobody_else(outputs))
+    gateway.until("the inputs are the caller's", lambda: is_held_by_nobody_else(inputs))
 
 
 def test_a_small_call_is_one_request_and_no_thread(gateway):
@@ -391,15 +422,15 @@ def test_a_resume_within_a_batch_of_outputs_skips_what_it_has(gateway):
     from muster import _wire
 
     sink = Sink()
-    stream = _stream.Stream(None, "call", sink)
+    stream = _stream.Stream(None, "call")
     batch = _wire.outputs_frame(0, 1, [(0, b"a"), (0, b"b"), (0, b"c")])[_wire.HEADER.size :]
     later = _wire.outputs_frame(0, 1, [(0, b"a"), (0, b"b"), (0, b"c"), (0, b"d")])[
         _wire.HEADER.size :
     ]
-    stream._handle(_wire.OUTPUTS, 2, batch)
+    stream._handle(sink, _wire.OUTPUTS, 2, batch)
     assert stream.last == 4
-    stream._handle(_wire.OUTPUTS, 2, batch)
-    stream._handle(_wire.OUTPUTS, 2, later)
+    stream._handle(sink, _wire.OUTPUTS, 2, batch)
+    stream._handle(sink, _wire.OUTPUTS, 2, later)
     assert (sink.got, stream.last) == ([(0, b"a"), (1, b"b"), (2, b"c"), (3, b"d")], 5)
 
 

@@ -69,11 +69,15 @@ class Listed:
         }
 
 
+def _nothing() -> None:
+    """Nobody has to be told anything."""
+
+
 class Queued:
     """Outputs on their way to a generator's consumer; decoded in the consumer's thread."""
 
     def __init__(self) -> None:
-        self.touch: Callable[[], None] = lambda: None
+        self.touch: Callable[[], None] = _nothing
         self._changed = threading.Condition()
         self._batches: deque[tuple[Loader, int, int, Outputs]] = deque()
         self._bytes = 0
@@ -113,6 +117,8 @@ class Queued:
         with self._changed:
             self._abandoned = True
             self._batches.clear()
+            # It holds the session, which holds this.
+            self.touch = _nothing
             self._changed.notify_all()
 
     def empty(self) -> bool:

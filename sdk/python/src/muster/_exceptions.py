@@ -15,7 +15,7 @@ import pickle
 import sys
 from contextlib import suppress
 from types import FunctionType, TracebackType
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from ._classes import Context, UnknownClass, learn
 from ._errors import RemoteError
@@ -191,8 +191,8 @@ def make_traceback(frames: Any) -> Optional[TracebackType]:
     return following
 
 
-def _template() -> Any:
-    return here()  # type: ignore[name-defined]  # noqa: F821
+def _template() -> Iterator[None]:
+    yield
 
 
 def _make_frame(file: str, line: int, name: str) -> Any:
@@ -201,7 +201,9 @@ def _make_frame(file: str, line: int, name: str) -> Any:
     if sys.version_info >= (3, 11):
         changes["co_qualname"] = name
         changes["co_linetable"] = _one_line(len(code.co_code) // 2)
-    return FunctionType(code.replace(**changes), {"here": sys._getframe, "__file__": file})()
+    # A generator that has not begun: its frame has no caller. That of a call would hold those of all its callers here,
+    # and what they hold, for as long as there is the exception.
+    return FunctionType(code.replace(**changes), {"__file__": file})().gi_frame
 
 
 def _one_line(units: int) -> bytes:

@@ -102,7 +102,7 @@ class Logged(Ended):
 def follow(endpoint: Endpoint, call_id: str, sink: Ended, timeout: float | None) -> dict[str, Any]:
     """Read a call's events into `sink`, to the end event, which is returned; `TimeoutError` after `timeout` seconds."""
     sink.until(None if timeout is None else time.monotonic() + timeout)
-    ended = Stream(endpoint, call_id, sink).run()
+    ended = Stream(endpoint, call_id).run(sink)
     if not ended and timeout is not None:
         raise TimeoutError(f"call {call_id} has not ended within {timeout:g} seconds")
     return sink.end
@@ -114,13 +114,13 @@ def as_they_come(
     """Outputs with their indexes, as they are produced; a thread reads them, not too far ahead of the consumer."""
     queued = Queued()
     sink = Into(loader, queued)
-    stream = Stream(endpoint, loader.call_id, sink)
+    stream = Stream(endpoint, loader.call_id)
     problems: list[BaseException] = []
 
     def read() -> None:
         try:
             sink.until(None if timeout is None else time.monotonic() + timeout)
-            if not stream.run():
+            if not stream.run(sink):
                 problems.append(
                     TimeoutError(f"call {loader.call_id} has not ended within {timeout} seconds")
                 )

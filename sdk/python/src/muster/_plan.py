@@ -110,7 +110,11 @@ class Plan:
             return listed.values(session.queue.count)
         if isinstance(failure, CallError):
             failure.outputs = listed.returned()
-        raise failure
+        try:
+            raise failure
+        finally:
+            # It holds this frame, which would hold it, and all outputs, until garbage is collected.
+            del failure, verdict, listed, session
 
     def start(self) -> tuple[Session, Queued] | None:
         """Create the call and go on in other threads: the session, and its outputs. None if there are no inputs."""

@@ -266,7 +266,7 @@ class Session:
             # A call that was begun under this key before has inputs already.
             known = int(_api.read_object(answer).get("inputs") or 0)
         else:
-            self._stream = Stream(self._endpoint, call_id, self, answer)
+            self._stream = Stream(self._endpoint, call_id, answer)
         self._sender = Sender(self._endpoint, call_id, self.queue, known)
         if self._cancelled:  # by another thread, just before the request went out
             self._stop_threads()
@@ -334,7 +334,7 @@ class Session:
             raise AssertionError("a call is read after it is opened")
         self._lost = False
         try:
-            return stream.run()
+            return stream.run(self)
         except CallNotFound:
             # The gateway was started anew, or has forgotten the call.
             self._lost = True

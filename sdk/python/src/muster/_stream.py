@@ -60,19 +60,19 @@ class _Lost(Exception):
 
 
 class Stream:
-    """Reads the events of one call into a sink, in the thread that calls `run`."""
+    """Reads the events of one call into a sink, in the thread that calls `run`.
 
-    def __init__(
-        self, endpoint: Endpoint, call_id: str, sink: Sink, body: Body | None = None
-    ) -> None:
+    It does not hold the sink, which may well hold it: what a call leaves behind is free at once when nobody wants it.
+    """
+
+    def __init__(self, endpoint: Endpoint, call_id: str, body: Body | None = None) -> None:
         self.last = 0
         self._endpoint = endpoint
         self._call_id = call_id
-        self._sink = sink
         self._body = body
         self._stopped = threading.Event()
 
-    def run(self) -> bool:
+    def run(self, sink: Sink) -> bool:
         """Read until `end`: True. False if stopped before. `TransportError` if the gateway is lost for good."""
         lost_since: float | None = None
         told = False
@@ -83,7 +83,7 @@ class Stream:
                 body = self._body = self._body or self._open()
                 if self._stopped.is_set():
                     break
-                ended = self._read(body)
+                ended = self._read(sink, body)
             except _Lost as error:
                 self._hang_up()
                 if self._stopped.is_set():
@@ -97,11 +97,11 @@ class Stream:
                     ) from error
                 if now - lost_since > _TOLD_SECONDS and not told:
                     told = True
-                    self._sink.notice(
+                    sink.notice(
                         f"muster: {self._endpoint.url} cannot be reached; trying again for up to "
                         f"{LOST_SECONDS / 60:.0f} minutes"
                     )
-                if not self._wait(pause * random.uniform(0.5, 1.0)):
+                if not self._wait(sink, pause * random.uniform(0.5, 1.0)):
                     break
                 pause = min(pause * 2, _LAST_PAUSE_SECONDS)
             except BaseException:
@@ -124,16 +124,16 @@ class Stream:
         if body is not None:
             body.connection.abort()
 
-    def _wait(self, seconds: float) -> bool:
+    def _wait(self, sink: Sink, seconds: float) -> bool:
         """Wait between two tries; False where the sink wants no more."""
         until = time.monotonic() + seconds
         while not self._stopped.is_set():
-            if not self._sink.tick():
+            if not sink.tick():
                 return False
             left = until - time.monotonic()
             if left <= 0:
                 return True
-            patience = self._sink.patience()
+            patience = sink.patience()
             self._stopped.wait(min(left, NOTICE_SECONDS if patience is None else patience))
         return False
 
@@ -152,8 +152,7 @@ class Stream:
         if body is not None:
             body.connection.close()
 
-    def _read(self, body: Body) -> bool:
-        sink = self._sink
+    def _read(self, sink: Sink, body: Body) -> bool:
         decoder = _wire.Decoder()
         heard = time.monotonic()
         while True:
@@ -175,7 +174,7 @@ class Stream:
             ended = False
             try:
                 for kind, seq, content in decoder:
-                    ended = self._handle(kind, seq, content)
+                    ended = self._handle(sink, kind, seq, content)
                     # A view of a body that is kept costs the next one memory of its own.
                     content = b""
                     if ended:
@@ -189,7 +188,7 @@ class Stream:
             if not sink.tick():
                 return False
 
-    def _handle(self, kind: int, seq: int, content: _wire.Item) -> bool:
+    def _handle(self, sink: Sink, kind: int, seq: int, content: _wire.Item) -> bool:
         """Hand one frame over, unless it was; True at the end of the call."""
         if kind == _wire.OUTPUTS:
             first, attempt, outputs = _wire.read_outputs(content)
@@ -198,22 +197,22 @@ class Stream:
                 return False
             if known > 0:
                 first, outputs = first + known, outputs.after(known)
-            self._sink.outputs(first, attempt, outputs)
+            sink.outputs(first, attempt, outputs)
             self.last += len(outputs) if known > 0 else seq - 1 - self.last + len(outputs)
             return False
         content = bytes(content)
         if kind == _wire.PRINT:
             if seq > self.last:
                 index, _attempt, stream, data = _wire.decode_print(content)
-                self._sink.printed(index, stream, data)
+                sink.printed(index, stream, data)
                 self.last = seq
             return False
         if kind == _wire.EVENT:
             event = json.loads(content)
             if event.get("type") == "progress":
-                self._sink.event(event)
+                sink.event(event)
             elif seq > self.last:
-                self._sink.event(event)
+                sink.event(event)
                 self.last = seq
                 return bool(event.get("type") == "end")
         return False
