@@ -72,6 +72,32 @@ def test_large_inputs_and_outputs_pass_and_small_ones_between_them(agent: Agent)
     assert values(run(agent, inputs)) == inputs
 
 
+def test_large_outputs_of_any_kind_are_what_pickle_alone_makes_of_them(agent: Agent) -> None:
+    def f(x: int) -> Any:
+        size = 2_000_000
+        kinds = (
+            bytes(size),
+            bytearray(size),
+            "é" * size,
+            {"a": [bytes(70_000)] * 3, "b": [bytes([n]) * 70_000 for n in range(30)]},
+            pickle.PickleBuffer(memoryview(bytearray(size)).cast("B", (2, size // 2))),
+            {"small": x},
+            (threading.Lock(), bytes(size)),
+            list(range(size)),
+        )
+        return kinds[x]
+
+    begin(agent, f)
+    assert agent.run([pickle.dumps(0)])[0].item == pickle.dumps(f(0), 5)
+    for x in (1, 2, 3, 4, 5, 6, 0, 7):
+        # Each in a batch of its own, after one that was large, or was not.
+        (result,) = agent.run([pickle.dumps(x)])
+        if x == 6:
+            assert "output[0], a _thread.lock" in str(error_of(result))
+        else:
+            assert result.item == pickle.dumps(f(x), 5)
+
+
 def test_an_output_over_the_limit_is_a_failure_that_names_both_sizes(agent: Agent) -> None:
     limit = _wire.MAX_ITEM
     begin(agent, lambda x: bytearray(x))
@@ -242,6 +268,7 @@ def test_starting_imports_nothing_of_the_client(agent: Agent) -> None:
         "muster._errors",
         "muster._explain",
         "muster._numbers",
+        "muster._pieces",
         "muster._places",
     }
     assert {name for name in found if not name.startswith("muster._runner")} <= allowed

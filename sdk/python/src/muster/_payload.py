@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from types import CodeType, FunctionType
 from typing import Any, Callable, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
+from . import _pieces
 from ._classes import Context, UnknownClass, learn
 from ._errors import PicklingError, UsageTypeError
 from ._exceptions import load_exception as load_exception
@@ -38,6 +39,9 @@ _AT_ONCE = 1 << 18
 """Bytes of an item from which it is not gathered with others; bytes that are gathered, and looked through at once."""
 _GATHERED_FOR = 0.01
 """Seconds after which what was gathered goes out, be it little."""
+
+_LARGE = 1 << 20
+"""Bytes of an input after which the next one is probably large too."""
 
 _lock = threading.RLock()
 _modules = Modules()
@@ -236,24 +240,28 @@ def _by_value() -> Iterator[None]:
 # Inputs
 
 
-def dump_input(value: Any, index: int) -> bytes:
-    """The item of input `index`. Raises PicklingError that names the object that stops it, and the index."""
-    return _settle(value, index, _plain(value))
+def dump_input(value: Any, index: int, last: int = 0) -> bytes:
+    """The item of input `index`, after one of `last` bytes.
+
+    Raises PicklingError that names the object that stops it, and the index.
+    """
+    return _settle(value, index, _plain(value, last))
 
 
 def dump_inputs(values: Iterable[Any], first: int) -> Iterator[List[bytes]]:
     """The items of the inputs from `first` on, some at a time, a large one alone. Raises as `dump_input`."""
     some: List[Any] = []
     items: List[bytes] = []
-    size = 0
+    size = last = 0
     until = time.monotonic() + _GATHERED_FOR
     for index, value in enumerate(values, first):
-        item = _plain(value)
-        alone = not item or len(item) >= _ALONE
+        item = _plain(value, last)
+        last = len(item)
+        alone = not 0 < last < _ALONE
         if not alone:
             some.append(value)
             items.append(item)
-            size += len(item)
+            size += last
         if items and (alone or size >= _AT_ONCE or time.monotonic() > until):
             yield _settle_all(some, items, index + (not alone) - len(items))
             some, items, size = [], [], 0
@@ -264,9 +272,11 @@ def dump_inputs(values: Iterable[Any], first: int) -> Iterator[List[bytes]]:
         yield _settle_all(some, items, index + 1 - len(items))
 
 
-def _plain(value: Any) -> bytes:
-    """What pickle alone makes of a value; empty where it refuses."""
+def _plain(value: Any, last: int) -> bytes:
+    """What pickle alone makes of a value that comes after one of `last` bytes; empty where it refuses."""
     try:
+        if last >= _LARGE:
+            return b"".join(_pieces.dump(value, 5).parts)
         return pickle.dumps(value, 5)
     except Exception:
         return b""

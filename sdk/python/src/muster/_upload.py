@@ -172,7 +172,7 @@ class Inputs:
         self._iterator: Iterator[Any] = iter(iterable)
         if unpack:
             self._iterator = map(spreadable, self._iterator, itertools.count())
-        self._index = 0
+        self._index = self._last = 0
         self.modules = _modules_of(iterable) if self.plain else ()
         """Where what the first input is, or holds, comes from, if that can be told before it is read."""
         self._entries = self._runs() if self.plain else self._singles()
@@ -217,8 +217,9 @@ class Inputs:
                 yield self._one(value)
 
     def _one(self, value: Any) -> Run:
-        item = _payload.dump_input(value, self._index)
+        item = _payload.dump_input(value, self._index, self._last)
         self._index += 1
+        self._last = len(item)
         return run_of([item])
 
 

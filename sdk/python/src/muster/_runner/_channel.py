@@ -9,8 +9,9 @@ import mmap
 import os
 import sys
 from contextlib import suppress
-from typing import List, Optional, Tuple
+from typing import List, Optional, Tuple, Union
 
+from .._pieces import Pieces
 from .._wire import HEADER, HELLO, INPUTS, MAX_FRAME, RECORD, RESULTS, Buffer, Item, Reused
 
 PAGE_BYTES = 1 << 20
@@ -102,11 +103,12 @@ class Channel:
             self.words[PENDING_EPOCH] += 1
 
     def send_record(
-        self, index: int, out_end: int, err_end: int, status: int, item: Buffer
+        self, index: int, out_end: int, err_end: int, status: int, item: Union[bytes, Pieces]
     ) -> None:
         """Sends one record that does not fit into pending; what is pending must have been sent."""
         head = RECORD.pack(index, out_end, err_end, 1, len(item), status)
-        self._write([HEADER.pack(len(head) + len(item), RESULTS, 0) + head, item])
+        parts = item.parts if isinstance(item, Pieces) else [item]
+        self._write([HEADER.pack(len(head) + len(item), RESULTS, 0) + head, *parts])
 
     def _write(self, parts: List[Buffer]) -> None:
         """Writes all of it. An agent that is gone ends this process."""

@@ -20,12 +20,14 @@ _SOURCE_FILE = "<source>"
 class Call:
     """What a call's inputs run through: `loads` an input, the `function`, `dumps` its value.
 
-    `dumps` is quick and may refuse; then `dumps_again` does all that can be done, or says why not.
+    `dumps` is quick and may refuse, as may `dumps_large`, for values that are probably large; then `dumps_again` does
+    all that can be done, or says why not.
     """
 
     loads: Callable[[Any], Any]
     function: Callable[[Any], Any]
     dumps: Callable[[Any, int], bytes]
+    dumps_large: Callable[[Any, int], Any]
     dumps_again: Callable[[Any], bytes]
 
     def __init__(self, spec: Dict[str, Any], body: bytes) -> None:
@@ -34,10 +36,12 @@ class Call:
         if self.is_pickle:
             _check_version(spec)
             self.loads, self.dumps = pickle.loads, pickle.dumps
+            self.dumps_large = _pickles.dump_large
             self.dumps_again = _pickles.dump_output
             self.function = pickle.loads(unpack(body))
         else:
             self.loads, self.dumps = json.loads, _plain_json
+            self.dumps_large = self.dumps
             self.dumps_again = _dump_json
             self.function = _load_source(body, spec.get("entry") or "main")
         if spec.get("timeout_ms"):

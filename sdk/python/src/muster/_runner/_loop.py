@@ -58,6 +58,7 @@ class _Runner:
         self.spec: Dict[str, Any] = {}
         self.body = b""
         self._call: Union[Call, bytes, None] = None
+        self._large = False
         self._forked: List[bool] = []
         os.register_at_fork(after_in_child=lambda: self._forked.append(True))
 
@@ -113,7 +114,9 @@ class _Runner:
         ask, rang = watch.ask, watch.rang
         out, err = streams.out, streams.err
         flush_out, flush_err = out.flush, err.flush
-        loads, function, dumps = call.loads, call.function, call.dumps
+        loads, function = call.loads, call.function
+        # Outputs are mostly as large as the ones before them.
+        dumps = call.dumps_large if self._large else call.dumps
         numbers, view, ends, first = inputs.numbers, inputs.view, inputs.ends, inputs.first
         an_int, a_float = (int, float) if call.is_pickle and _numbers.available else (None, None)
         # C streams of the user's own need flushing too; for inputs this short they are left to the batch's end.
@@ -231,6 +234,7 @@ class _Runner:
             value = item = None
             position += 1
         results.send()
+        self._large = results.large
 
     def _failed(self, call: Call, value: Any, error: BaseException) -> Tuple[int, bytes]:
         """The output of an input that raised, or whose value did not pickle at the first try."""

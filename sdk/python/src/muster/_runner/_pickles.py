@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import pickle
-from typing import Any, Set
+from typing import Any, Set, Union
 
+from .. import _pieces
 from .._classes import client_class, fill_classes_once
 from .._errors import PicklingError
+from ._channel import PAGE_BYTES
 
 _made_here: Set[str] = set()
 _pickler: Any = None
@@ -48,6 +50,12 @@ def dump(value: Any) -> bytes:
         return pickle.dumps(value, 5)
     except Exception:
         return _dump_by_value(value)
+
+
+def dump_large(value: Any, protocol: int) -> Union[bytes, _pieces.Pieces]:
+    """What `pickle.dumps` makes of a value that is probably large; in pieces, if it does not fit into the page."""
+    pieces = _pieces.dump(value, protocol)
+    return pieces if len(pieces) > PAGE_BYTES else b"".join(pieces.parts)
 
 
 def dump_output(value: Any) -> bytes:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import struct
 import time
-from typing import Any, Tuple
+from typing import Any, Tuple, Union
 
 from .. import _numbers, _wire
+from .._pieces import Pieces
 from ._channel import PAGE_BYTES, PENDING, PENDING_LEN, Channel
 
 SEND_AFTER = 0.005
@@ -27,18 +28,21 @@ _COUNT_AT = 24
 
 
 class Results:
-    """The records of one batch. `at` is where the next byte goes."""
+    """The records of one batch. `at` is where the next byte goes; `large`, whether one did not fit into the page."""
 
     def __init__(self, channel: Channel) -> None:
         self.at = PENDING
         self.sent = time.monotonic()
+        self.large = False
         self._channel = channel
         self._page = channel.page
         self._run = 0
         self._like: Tuple[int, int, int, int] = (0, 0, 0, 0)
 
-    def add(self, index: int, out_end: int, err_end: int, status: int, item: bytes) -> None:
-        """The next result."""
+    def add(
+        self, index: int, out_end: int, err_end: int, status: int, item: Union[bytes, Pieces]
+    ) -> None:
+        """The next result; in pieces only if it is larger than the page."""
         size = len(item)
         if size > _wire.MAX_ITEM:
             status, item = _wire.FAILURE, _too_large(size)
@@ -49,6 +53,7 @@ class Results:
             if self.at + _wire.RECORD.size + size > PAGE_BYTES:
                 self.send()
             if self.at + _wire.RECORD.size + size > PAGE_BYTES:
+                self.large = True
                 self._channel.send_record(index, out_end, err_end, status, item)
                 return
             if size:
@@ -58,7 +63,7 @@ class Results:
                 self._page, self.at, index, out_end, err_end, count, size, status
             )
             self.at += _wire.RECORD.size
-        self._page[self.at : self.at + size] = item
+        self._page[self.at : self.at + size] = item  # type: ignore[assignment]
         self.at += size
         self._channel.words[PENDING_LEN] = self.at - PENDING
 
