@@ -3,6 +3,7 @@
 //! What has piled up while the last chunk was being taken goes out as one chunk. A lone frame goes out at once; only when
 //! many small chunks went out within a moment does the next wait for company: 4 KiB or the end of the moment.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -11,14 +12,15 @@ use muster_wire::frame::{Frame, HEADER, Kind, header};
 use muster_wire::pieces::Pieces;
 use muster_wire::receipt::Receipt;
 use muster_wire::results::Record;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout_at};
 
 use super::line::Outlet;
 use crate::runner::{News, Printed};
 
-/// Messages from drivers that wait to be written.
+/// Messages from drivers that wait to be written, and how many bytes they may have, unless a single one has more.
 const INBOX: usize = 8;
+const INBOX_BYTES: usize = 32 << 20;
 /// A chunk below this is small, in bytes.
 const SMALL: usize = 4 << 10;
 /// A chunk that is at least this is not joined any further, in bytes.
@@ -36,11 +38,16 @@ const MAX_OUTPUTS: usize = 4 << 20;
 pub struct Message {
     parts: Vec<Bytes>,
     small: BytesMut,
+    /// Its part of [`INBOX_BYTES`], until it is written.
+    room: Option<OwnedSemaphorePermit>,
 }
 
 /// Sends messages to the writer.
 #[derive(Debug, Clone)]
-pub struct Writer(mpsc::Sender<Option<Message>>);
+pub struct Writer {
+    inbox: mpsc::Sender<Option<Message>>,
+    room: Arc<Semaphore>,
+}
 
 /// The response cannot be written any more: nobody reads it.
 #[derive(Debug)]
@@ -142,11 +149,15 @@ impl Message {
         }
     }
 
-    fn into_parts(mut self) -> Vec<Bytes> {
+    fn len(&self) -> usize {
+        self.small.len() + self.parts.iter().map(Bytes::len).sum::<usize>()
+    }
+
+    fn into_parts(mut self) -> (Vec<Bytes>, Option<OwnedSemaphorePermit>) {
         if !self.small.is_empty() {
             self.parts.push(self.small.freeze());
         }
-        self.parts
+        (self.parts, self.room)
     }
 }
 
@@ -154,18 +165,21 @@ impl Writer {
     /// A writer, and what has to run for it to write into `out`.
     pub fn new(out: Outlet) -> (Writer, impl Future<Output = ()> + Send) {
         let (sender, inbox) = mpsc::channel(INBOX);
-        (Writer(sender), write(inbox, out))
+        let room = Arc::new(Semaphore::new(INBOX_BYTES));
+        (Writer { inbox: sender, room }, write(inbox, out))
     }
 
     /// Hands a message over; waits while the reader is slow.
-    pub async fn send(&self, message: Message) -> Result<(), Closed> {
-        self.0.send(Some(message)).await.map_err(|_| Closed)
+    pub async fn send(&self, mut message: Message) -> Result<(), Closed> {
+        let bytes = message.len().min(INBOX_BYTES) as u32;
+        message.room = self.room.clone().acquire_many_owned(bytes).await.ok();
+        self.inbox.send(Some(message)).await.map_err(|_| Closed)
     }
 
     /// Ends the response after all that was sent.
     pub async fn end(&self) {
         // Nobody reads: the response has ended already.
-        let _ = self.0.send(None).await;
+        let _ = self.inbox.send(None).await;
     }
 }
 
@@ -196,7 +210,8 @@ async fn write_all(mut inbox: mpsc::Receiver<Option<Message>>, out: &Outlet) {
         let mut ended = false;
         loop {
             if let Some(message) = next.take() {
-                for mut part in message.into_parts() {
+                let (parts, _room) = message.into_parts();
+                for mut part in parts {
                     if part.len() < LARGE {
                         joined.put_slice(&part);
                         continue;
@@ -261,6 +276,8 @@ impl Moment {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
     use crate::call::line::{Connection, Exchange, Line, Lines, Owner};
     use muster_wire::batch::Outputs;
@@ -387,5 +404,25 @@ mod tests {
             count += 1;
         }
         assert!((3..60).contains(&count), "{count} chunks");
+    }
+
+    #[tokio::test]
+    async fn only_so_many_bytes_wait_to_be_written() {
+        let (out, mut chunks) = mpsc::channel(1);
+        let (_line, outlet) = outlet(out);
+        let (writer, writing) = Writer::new(outlet);
+        let writing = tokio::spawn(writing);
+        let half = || Message::of_output(0, 1, Status::Value, &vec![0; INBOX_BYTES / 2 - 100]);
+        for _ in 0..2 {
+            writer.send(half()).now_or_never().expect("there is room").expect("it is read");
+        }
+        let mut third = Box::pin(writer.send(half()));
+        assert!(third.as_mut().now_or_never().is_none());
+        let reading = async { while chunks.recv().await.is_some() {} };
+        let sending = async {
+            third.await.expect("it is read");
+            writer.end().await;
+        };
+        tokio::join!(reading, sending, async { writing.await.expect("no panic") });
     }
 }
