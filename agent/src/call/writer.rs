@@ -411,7 +411,6 @@ mod tests {
         let (out, mut chunks) = mpsc::channel(1);
         let (_line, outlet) = outlet(out);
         let (writer, writing) = Writer::new(outlet);
-        let writing = tokio::spawn(writing);
         let half = || Message::of_output(0, 1, Status::Value, &vec![0; INBOX_BYTES / 2 - 100]);
         for _ in 0..2 {
             writer.send(half()).now_or_never().expect("there is room").expect("it is read");
@@ -423,6 +422,6 @@ mod tests {
             third.await.expect("it is read");
             writer.end().await;
         };
-        tokio::join!(reading, sending, async { writing.await.expect("no panic") });
+        tokio::join!(reading, sending, writing);
     }
 }

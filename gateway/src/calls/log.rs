@@ -149,7 +149,8 @@ impl Log {
             return Ok(());
         }
         while let Some((last_seq, frames)) = self.oldest_in_memory() {
-            self.let_pass(last_seq, frames.iter().map(Frame::wire_len).sum()).await;
+            let bytes = frames.iter().map(Frame::wire_len).sum();
+            let passed = self.let_pass(last_seq, bytes).await;
             let parts: Vec<Bytes> = frames
                 .iter()
                 .flat_map(|frame| {
@@ -165,6 +166,9 @@ impl Log {
                 }
                 stored => stored?,
             };
+            if passed {
+                blob.set_aside();
+            }
             let mut state = self.lock();
             let at = state.segments.partition_point(|segment| segment.last_seq < last_seq);
             let freed = match state.segments.get_mut(at) {

@@ -1,3 +1,4 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -6,7 +7,32 @@ use muster_wire::print::{Print, Stream};
 use tokio::time::Instant;
 
 use super::*;
-use crate::store::MemoryStore;
+use crate::store::{MemoryStore, Store};
+
+/// Counts what is set aside.
+#[derive(Default)]
+struct Counting {
+    store: MemoryStore,
+    aside: Arc<AtomicUsize>,
+}
+
+impl Store for Counting {
+    fn put(&self, id: u64, parts: &[Bytes]) -> Result<(), StoreError> {
+        self.store.put(id, parts)
+    }
+
+    fn get(&self, id: u64) -> Result<Bytes, StoreError> {
+        self.store.get(id)
+    }
+
+    fn set_aside(&self, _id: u64) {
+        self.aside.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn remove(&self, id: u64) {
+        self.store.remove(id);
+    }
+}
 
 fn log(memory_bytes: usize, print_bytes: u64) -> Log {
     Log::new(LogConfig { memory_bytes, print_bytes }, Spill::new(MemoryStore::default(), u64::MAX))
@@ -77,9 +103,22 @@ async fn every_event_has_the_next_number_also_when_spilled() {
     assert!(log.lock().memory <= SEGMENT_BYTES + 200_000, "only the tail stays in memory");
 }
 
-/// A reader that takes what is there every `pause`, while 30 segments are appended; how often it was sent to the spill, and how long that took.
-async fn follow(pause: Duration) -> (usize, Duration) {
-    let log = Arc::new(log(0, u64::MAX));
+/// What came of a reader.
+struct Followed {
+    /// How often it was sent to the spill.
+    spilled: usize,
+    /// How many segments were set aside.
+    aside: usize,
+    /// How long the writer took.
+    took: Duration,
+}
+
+/// A reader that takes what is there every `pause`, while 30 segments are appended.
+async fn follow(pause: Duration) -> Followed {
+    let store = Counting::default();
+    let aside = store.aside.clone();
+    let config = LogConfig { memory_bytes: 0, print_bytes: u64::MAX };
+    let log = Arc::new(Log::new(config, Spill::new(store, u64::MAX)));
     let begun = Instant::now();
     let reading = tokio::spawn({
         let log = log.clone();
@@ -112,18 +151,21 @@ async fn follow(pause: Duration) -> (usize, Duration) {
     }
     let took = begun.elapsed();
     log.close(dropped_event(0));
-    (reading.await.expect("it ends"), took)
+    let spilled = reading.await.expect("it ends");
+    Followed { spilled, aside: aside.load(Ordering::Relaxed), took }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_keeps_up_is_waited_for_and_never_sent_to_the_spill() {
-    assert_eq!(follow(Duration::from_millis(5)).await.0, 0);
+    let followed = follow(Duration::from_millis(5)).await;
+    assert_eq!((followed.spilled, followed.aside), (0, 29), "all but the tail are set aside");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_reader_is_waited_for_once() {
-    let (spilled, took) = follow(Duration::from_secs(10)).await;
+    let Followed { spilled, aside, took } = follow(Duration::from_secs(10)).await;
     assert!(spilled > 20, "{spilled} of 30 segments");
+    assert_eq!(aside, 0, "it will read them soon");
     assert!(took < Duration::from_secs(1), "{took:?}");
 }
 

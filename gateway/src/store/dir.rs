@@ -4,12 +4,14 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
+use super::drop_behind::DropBehind;
 use super::{Store, StoreError};
 
 /// One file per blob, with a checksum at its end.
 #[derive(Debug)]
 pub struct DirStore {
     folder: PathBuf,
+    drop_behind: DropBehind,
 }
 
 impl DirStore {
@@ -21,7 +23,7 @@ impl DirStore {
         let mut builder = fs::DirBuilder::new();
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         builder.recursive(true).create(&folder)?;
-        Ok(DirStore { folder })
+        Ok(DirStore { folder, drop_behind: DropBehind::start()? })
     }
 
     fn path(&self, id: u64) -> PathBuf {
@@ -60,6 +62,10 @@ impl Store for DirStore {
             return Err(StoreError::Damaged(id));
         }
         Ok(whole.slice(..body.len()))
+    }
+
+    fn set_aside(&self, id: u64) {
+        self.drop_behind.file(self.path(id));
     }
 
     fn remove(&self, id: u64) {

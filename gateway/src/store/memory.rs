@@ -24,6 +24,8 @@ impl Store for MemoryStore {
         blobs.get(&id).cloned().ok_or(StoreError::Damaged(id))
     }
 
+    fn set_aside(&self, _id: u64) {}
+
     fn remove(&self, id: u64) {
         self.blobs.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
     }

@@ -143,6 +143,11 @@ impl Blob {
         self.read(Ok).await
     }
 
+    /// It will hardly be read again: the machine's memory is for other things.
+    pub fn set_aside(&self) {
+        self.inner.spill.store.set_aside(self.inner.id);
+    }
+
     /// What `look` takes of it, which is called on the blocking pool too: for those that keep less than the whole.
     pub async fn read<R: Send + 'static>(
         &self,

@@ -63,6 +63,10 @@ impl<S: Store> Store for OnDisk<S> {
         }
     }
 
+    fn set_aside(&self, id: u64) {
+        self.store.set_aside(id);
+    }
+
     fn remove(&self, id: u64) {
         self.store.remove(id);
     }

@@ -133,8 +133,8 @@ impl Log {
         self.lock().readers.len()
     }
 
-    /// Waits until a reader that keeps up has passed a segment.
-    pub(super) async fn let_pass(&self, last_seq: u64, bytes: usize) {
+    /// Waits until a reader that keeps up has passed a segment. Whether all readers there are have: then hardly anybody will read it again.
+    pub(super) async fn let_pass(&self, last_seq: u64, bytes: usize) -> bool {
         let deadline = Instant::now()
             + PAUSE
             + Duration::from_secs(1) * (bytes >> 10) as u32 / (PACE >> 10) as u32;
@@ -144,14 +144,14 @@ impl Log {
             passed.as_mut().enable();
             {
                 let state = self.lock();
-                let behind = |seq: &u64| *seq < last_seq;
-                if state.behind || state.readers.is_empty() || !state.readers.values().all(behind) {
-                    return;
+                let passed = state.readers.values().filter(|seq| **seq >= last_seq).count();
+                if state.behind || state.readers.is_empty() || passed > 0 {
+                    return passed > 0 && passed == state.readers.len();
                 }
             }
             if tokio::time::timeout_at(deadline, passed).await.is_err() {
                 self.lock().behind = true;
-                return;
+                return false;
             }
         }
     }
