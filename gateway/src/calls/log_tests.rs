@@ -25,7 +25,7 @@ impl Store for Counting {
         self.store.get(id)
     }
 
-    fn set_aside(&self, _id: u64) {
+    fn set_aside(&self, _id: u64, _bytes: u64) {
         self.aside.fetch_add(1, Ordering::Relaxed);
     }
 

@@ -64,8 +64,8 @@ impl Store for DirStore {
         Ok(whole.slice(..body.len()))
     }
 
-    fn set_aside(&self, id: u64) {
-        self.drop_behind.file(self.path(id));
+    fn set_aside(&self, id: u64, bytes: u64) {
+        self.drop_behind.file(self.path(id), bytes);
     }
 
     fn remove(&self, id: u64) {

@@ -4,8 +4,9 @@
 //! takes 1 GiB from the files that programs on this machine read again and again, and memory that nobody had touched for a while is
 //! slow: on a virtual machine whose host had taken it back, it took two thirds of the time of such a call.
 //!
-//! **What is done.** A thread asks the kernel to begin to write a file out, and when [`BEHIND`] more bytes have come, or nothing for
-//! [`REST`], to drop it. `POSIX_FADV_DONTNEED` does both: it drops what is on the disk, and begins to write what is not.
+//! **What is done.** A thread asks the kernel to write a file out when [`LATER`] more bytes have come, and to drop it when [`WRITTEN`] more
+//! are on their way to the disk; all that is left, when nothing has come for [`REST`]. So the outputs of most calls are written when the call
+//! has ended. `POSIX_FADV_DONTNEED` does both: it drops what is on the disk, and begins to write what is not.
 //!
 //! **When it fails.** Nobody waits for the thread. Where the disk is slower than the calls, files it has no room for, or that are not on
 //! the disk by then, stay in memory as long as the kernel likes. A file that was removed meanwhile takes no memory any more.
@@ -13,23 +14,39 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
-/// How much is being written out, in bytes, before the oldest of it is dropped.
-const BEHIND: u64 = 32 << 20;
-/// After so long without another file all are dropped.
+/// How much stays as it was written, in bytes.
+const LATER: u64 = 128 << 20;
+/// How much is on its way to the disk, in bytes, before the oldest of it is dropped.
+const WRITTEN: u64 = 32 << 20;
+/// After so long without another file, all are written and dropped.
 const REST: Duration = Duration::from_secs(1);
 /// Files that wait for the thread.
 const QUEUE: usize = 1024;
 
 /// The way to the thread, which ends with it.
 #[derive(Debug)]
-pub struct DropBehind(SyncSender<PathBuf>);
+pub struct DropBehind(SyncSender<Written>);
+
+/// A file.
+#[derive(Debug)]
+struct Written {
+    path: PathBuf,
+    bytes: u64,
+}
+
+/// Files, the oldest first, and how many bytes they have.
+#[derive(Debug, Default)]
+struct Line {
+    files: VecDeque<Written>,
+    bytes: u64,
+}
 
 impl DropBehind {
     /// Starts the thread.
@@ -39,57 +56,63 @@ impl DropBehind {
         Ok(DropBehind(sender))
     }
 
-    /// This file, which is written, need not stay in memory. Returns at once.
-    pub fn file(&self, path: PathBuf) {
+    /// This file of so many bytes, which is written, need not stay in memory. Returns at once.
+    pub fn file(&self, path: PathBuf, bytes: u64) {
         // Without room for it, it stays as it is.
-        let _ = self.0.try_send(path);
+        let _ = self.0.try_send(Written { path, bytes });
     }
 }
 
-fn run(files: &Receiver<PathBuf>) {
-    let mut behind = VecDeque::new();
-    let mut bytes = 0;
+impl Line {
+    fn push(&mut self, file: Written) {
+        self.bytes += file.bytes;
+        self.files.push_back(file);
+    }
+
+    /// The oldest, while there are more bytes than `most`.
+    fn over(&mut self, most: u64) -> Option<Written> {
+        let file = if self.bytes > most { self.files.pop_front() } else { None };
+        self.bytes -= file.as_ref().map_or(0, |file| file.bytes);
+        file
+    }
+}
+
+fn run(files: &Receiver<Written>) {
+    let (mut later, mut written) = (Line::default(), Line::default());
     loop {
-        let next = match behind.is_empty() {
+        let next = match later.files.is_empty() && written.files.is_empty() {
             true => files.recv().map_err(|_| RecvTimeoutError::Disconnected),
             false => files.recv_timeout(REST),
         };
-        let most = match next {
-            Ok(path) => {
-                if let Ok((file, length)) = begin(&path) {
-                    behind.push_back((file, length));
-                    bytes += length;
-                }
-                BEHIND
+        let (most_later, most_written) = match next {
+            Ok(file) => {
+                later.push(file);
+                (LATER, WRITTEN)
             }
-            Err(RecvTimeoutError::Timeout) => 0,
+            // What is begun now is dropped after another rest.
+            Err(RecvTimeoutError::Timeout) => (0, 0),
             Err(RecvTimeoutError::Disconnected) => return,
         };
-        while bytes > most
-            && let Some((file, length)) = behind.pop_front()
-        {
-            bytes -= length;
+        while let Some(file) = written.over(most_written) {
             not_needed(&file);
+        }
+        while let Some(file) = later.over(most_later) {
+            not_needed(&file);
+            written.push(file);
         }
     }
 }
 
-/// The file and its length, on its way to the disk.
-fn begin(path: &Path) -> io::Result<(File, u64)> {
-    let file = File::open(path)?;
-    let length = file.metadata()?.len();
-    not_needed(&file);
-    Ok((file, length))
-}
-
-fn not_needed(file: &File) {
-    // Advice: a file system that does not take it keeps the file in memory.
+/// Advice only: a file that is gone takes no memory, and a file system that does not take it keeps the file in memory.
+fn not_needed(file: &Written) {
+    let Ok(file) = File::open(&file.path) else { return };
     let _ = posix_fadvise(file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::IoSliceMut;
+    use std::path::Path;
     use std::time::Instant;
 
     use rustix::io::{Errno, ReadWriteFlags, preadv2};
@@ -109,6 +132,18 @@ mod tests {
     }
 
     #[test]
+    fn the_oldest_files_leave_a_line_that_is_too_long() {
+        let mut line = Line::default();
+        let file = |name: &str, bytes| Written { path: name.into(), bytes };
+        [file("a", 5), file("b", 7), file("c", 1)].into_iter().for_each(|file| line.push(file));
+        let mut over = |most| line.over(most).map(|file| file.path);
+        assert_eq!(over(13), None);
+        assert_eq!(over(8), Some("a".into()));
+        assert_eq!(over(8), None);
+        assert_eq!((over(0), over(0), over(0)), (Some("b".into()), Some("c".into()), None));
+    }
+
+    #[test]
     fn a_file_leaves_memory_and_its_neighbour_stays() {
         // The folder for temporary files may itself be in memory.
         let program = std::env::current_exe().expect("this one");
@@ -119,12 +154,12 @@ mod tests {
             assert!(is_in_memory(path));
         }
         let drop_behind = DropBehind::start().expect("a thread");
-        drop_behind.file(folder.path().join("removed"));
+        drop_behind.file(folder.path().join("removed"), 1 << 20);
+        drop_behind.file(seldom.clone(), 1 << 20);
         let deadline = Instant::now() + Duration::from_secs(60);
         while is_in_memory(&seldom) {
             assert!(Instant::now() < deadline, "it is still in memory");
-            drop_behind.file(seldom.clone());
-            thread::sleep(REST + Duration::from_millis(100));
+            thread::sleep(Duration::from_millis(20));
         }
         assert!(is_in_memory(&soon));
         assert_eq!(std::fs::read(&seldom).expect("on the disk"), vec![7; 1 << 20]);

@@ -24,7 +24,7 @@ impl Store for MemoryStore {
         blobs.get(&id).cloned().ok_or(StoreError::Damaged(id))
     }
 
-    fn set_aside(&self, _id: u64) {}
+    fn set_aside(&self, _id: u64, _bytes: u64) {}
 
     fn remove(&self, id: u64) {
         self.blobs.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);

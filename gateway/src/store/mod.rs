@@ -84,8 +84,8 @@ pub trait Store: Send + Sync + 'static {
     fn put(&self, id: u64, parts: &[Bytes]) -> Result<(), StoreError>;
     /// Reads a blob back, whole, and checks that it is what was written.
     fn get(&self, id: u64) -> Result<Bytes, StoreError>;
-    /// A blob will hardly be read again: memory that it takes beside where it is kept may be given back. Returns at once.
-    fn set_aside(&self, id: u64);
+    /// A blob of so many bytes will hardly be read again: memory that it takes beside where it is kept may be given back. Returns at once.
+    fn set_aside(&self, id: u64, bytes: u64);
     /// Removes a blob; one that is not there is no error.
     fn remove(&self, id: u64);
 }
@@ -98,10 +98,10 @@ mod tests {
         let parts = [Bytes::from_static(b"one "), Bytes::from_static(b"two")];
         store.put(7, &parts).expect("there is room");
         assert_eq!(&store.get(7).expect("just written")[..], b"one two");
-        store.set_aside(7);
+        store.set_aside(7, 7);
         assert_eq!(&store.get(7).expect("still there")[..], b"one two");
         store.remove(7);
-        store.set_aside(7);
+        store.set_aside(7, 7);
         assert!(matches!(store.get(7), Err(StoreError::Damaged(7))));
         store.remove(7);
         store.put(8, &[]).expect("an empty blob is a blob");

@@ -145,7 +145,7 @@ impl Blob {
 
     /// It will hardly be read again: the machine's memory is for other things.
     pub fn set_aside(&self) {
-        self.inner.spill.store.set_aside(self.inner.id);
+        self.inner.spill.store.set_aside(self.inner.id, self.inner.bytes);
     }
 
     /// What `look` takes of it, which is called on the blocking pool too: for those that keep less than the whole.

@@ -63,8 +63,8 @@ impl<S: Store> Store for OnDisk<S> {
         }
     }
 
-    fn set_aside(&self, id: u64) {
-        self.store.set_aside(id);
+    fn set_aside(&self, id: u64, bytes: u64) {
+        self.store.set_aside(id, bytes);
     }
 
     fn remove(&self, id: u64) {
