@@ -316,10 +316,11 @@ impl Engine {
         }
     }
 
-    /// Removes the network unless a container uses it; whether it is gone.
-    pub async fn remove_network(&self, name: &str) -> bool {
-        let removed =
-            within("removing the network", DEADLINE, self.docker.remove_network(name)).await;
-        matches!(removed, Ok(()) | Err(EngineError::NotFound { .. }))
+    /// Removes the network; refused while a container uses it.
+    pub async fn remove_network(&self, name: &str) -> Result<(), EngineError> {
+        match within("removing the network", DEADLINE, self.docker.remove_network(name)).await {
+            Err(EngineError::NotFound { .. }) => Ok(()),
+            other => other,
+        }
     }
 }

@@ -228,8 +228,15 @@ pub async fn rules_on_this_host(engine: &Engine) -> Firewall {
 pub async fn remove_if_unused(engine: &Engine) {
     let Ok(_turn) = turn(FlockArg::LockExclusive).await else { return };
     // The engine does not know whom agents have plugged in.
-    if veth::ports().next().is_none() && engine.remove_network(NETWORK).await {
-        rules::remove().await;
+    if let Some(port) = veth::ports().next() {
+        tracing::info!(port = %port.display(), "the network stays: a container is on it");
+        return;
+    }
+    match engine.remove_network(NETWORK).await {
+        Ok(()) => rules::remove().await,
+        Err(error) => {
+            tracing::info!(error = &error as &dyn std::error::Error, "the network stays");
+        }
     }
 }
 
