@@ -26,7 +26,7 @@ const PYTHONS: [&str; 2] = ["python3", "python"];
 /// Imports the runner from the folder in `argv`, whatever the image's own paths are.
 const PYTHON_START: &str = "import sys; sys.path.insert(0, sys.argv.pop()); from muster._runner import main; sys.exit(main())";
 
-/// Runs until the runner has ended or the agent is gone. `root` is where the agent has mounted our folder.
+/// Runs until the agent is gone, or somebody stops the container once the runner has ended. `root` is where the agent has mounted our folder.
 pub fn run(root: &Path) -> io::Result<()> {
     // Descriptors 3 and 4 are the runner's, so nothing of ours may get these numbers (see `sys::prepare_runner`).
     let placeholders = [File::open("/dev/null")?, File::open("/dev/null")?];
@@ -48,6 +48,7 @@ pub fn run(root: &Path) -> io::Result<()> {
     init.kill_all();
     if let Ok(Some(exit)) = &result {
         frames::write(&mut init.stream, &json_frame(Kind::Exit, exit))?;
+        init.stay(&signals)?;
     }
     result.map(|_| ())
 }
@@ -65,16 +66,7 @@ impl Init {
     /// How the runner ended, or `None` when the agent's connection has.
     fn serve(&mut self, signals: &Signals) -> io::Result<Option<Exit>> {
         loop {
-            let readable = PollFlags::POLLIN;
-            let mut ready = [
-                PollFd::new(self.stream.as_fd(), readable),
-                PollFd::new(signals.as_fd(), readable),
-            ];
-            match poll(&mut ready, PollTimeout::NONE) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-            let [from_agent, _] = ready.map(|fd| fd.any().unwrap_or(false));
+            let from_agent = self.wait(signals)?;
             for signal in signals.take() {
                 match self.child {
                     Some(_) => self.forward(signal),
@@ -100,6 +92,39 @@ impl Init {
                 }
             }
         }
+    }
+
+    /// Until the agent has hung up, or somebody stops the container: with it goes its cgroup, where the agent reads what the
+    /// runner died of.
+    fn stay(&self, signals: &Signals) -> io::Result<()> {
+        loop {
+            let from_agent = self.wait(signals)?;
+            if !signals.take().is_empty() {
+                return Ok(());
+            }
+            if from_agent {
+                match sys::receive(&self.stream, &mut [0; 4096], &mut Vec::new()) {
+                    Ok(0) => return Ok(()),
+                    // Said before it knew.
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(_) => return Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Waits for the agent, or for a signal; whether it was the agent.
+    fn wait(&self, signals: &Signals) -> io::Result<bool> {
+        let readable = PollFlags::POLLIN;
+        let mut ready =
+            [PollFd::new(self.stream.as_fd(), readable), PollFd::new(signals.as_fd(), readable)];
+        match poll(&mut ready, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let [from_agent, _] = ready.map(|fd| fd.any().unwrap_or(false));
+        Ok(from_agent)
     }
 
     fn handle(&mut self, frame: &Frame) -> io::Result<Option<Exit>> {

@@ -4,7 +4,7 @@
 //! service, and does with a few system calls what an init does. See `sdk/wire/PROTOCOL.md`, section 6.
 //!
 //! ```text
-//!   init:    connect ──HELLO──▶ wait ──START──▶ child runs ──child ended──▶ kill the rest ──EXIT──▶ end
+//!   init:    connect ──HELLO──▶ wait ──START──▶ child runs ──child ended──▶ kill the rest ──EXIT──▶ stay
 //!                                 └── the agent's connection ends: kill everything, end ──┘
 //!   command: HELLO ──SPEC──▶ wait for INPUTS ──▶ each input: run, account, record ──▶ RESULTS ──▶ wait ...
 //! ```
@@ -12,7 +12,8 @@
 //! Who owns what: `init` owns the connection to the agent and every process of the container; the runner owns the data
 //! channel (descriptor 3) and the shared page (descriptor 4). Both are single-threaded and wait in one place each.
 //!
-//! When parts fail: the agent goes: everything ends. The runner dies: `init` says how. `init` dies: the kernel ends the
+//! When parts fail: the agent goes: everything ends. The runner dies: `init` says how, and stays until the agent
+//! hangs up, so that the kernel still knows what the container used. `init` dies: the kernel ends the
 //! container. User code is hostile to both: it can kill the runner, which costs its own call a worker, and cannot trace pid 1.
 //!
 //! Not here: the Python runner (`muster._runner`, in `sdk/python`), and any decision about inputs.

@@ -5,6 +5,7 @@
 mod support;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use muster_agent::runner::RunnerError;
 use muster_wire::batch::{Inputs, Status};
@@ -51,6 +52,8 @@ async fn a_command_has_its_secrets_beside_its_environment() {
     follow(&mut runner, &mut outcome).await;
     assert_eq!(outcome.out(0), b"hello.a b");
     runner.close();
+    runner.exited().await;
+    drop(runner);
     home.ended().await;
 }
 
@@ -177,6 +180,7 @@ async fn a_signal_reaches_the_command_and_ends_the_runner() {
         outcome.end.map(|(exit, running)| (exit.exit_code, running)),
         Some((Some(0), Some(0)))
     );
+    drop(runner);
     home.ended().await;
 }
 
@@ -194,7 +198,10 @@ async fn sigterm_to_pid_1_is_passed_on() {
     nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
     follow(&mut runner, &mut outcome).await;
     assert!(outcome.end.is_some());
+    // Once nothing runs any more, whoever stops the container need not wait.
+    nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
     home.ended().await;
+    drop(runner);
 }
 
 #[tokio::test]
@@ -234,6 +241,22 @@ async fn the_end_of_the_channel_is_the_end_of_an_idle_runner() {
     let mut runner = home.start(Mode::Command).await.unwrap();
     runner.close();
     assert_eq!(runner.exited().await.exit_code, Some(0));
+    drop(runner);
+    home.ended().await;
+}
+
+#[tokio::test]
+async fn pid_1_stays_until_the_agent_has_read_what_it_wants_to_know_of_a_dead_runner() {
+    let mut home = Home::new(&[]);
+    let mut runner = home.start(Mode::Command).await.unwrap();
+    let mut outcome = Outcome::default();
+    let killed = json(&["sh", "-c", "kill -9 $PPID"]);
+    runner.give(&[spec_frame(&killed)], &Inputs::from_items(0, 1, &["[]"]));
+    follow(&mut runner, &mut outcome).await;
+    assert_eq!(outcome.end.and_then(|(exit, _)| exit.signal), Some(9));
+    let end = tokio::time::timeout(Duration::from_millis(300), home.ended()).await;
+    assert!(end.is_err(), "it ended while the agent was there");
+    drop(runner);
     home.ended().await;
 }
 
