@@ -58,6 +58,8 @@ def _wanted(entry: str, workload: Workload, size: int, choice: Choice) -> bool:
         return False
     if choice.quick and not choice.systems and system not in QUICK_SYSTEMS:
         return False
+    if choice.quick and entry in workload.not_quick:
+        return False
     if not _limited(workload, system, variant):
         return True
     # Projections from the same count differ in nothing: one size is enough. A quick run has only the better variant.

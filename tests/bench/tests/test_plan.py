@@ -28,6 +28,13 @@ def test_a_quick_run_has_one_size_one_repeat_and_few_systems():
     assert {job.variant for job in planned if job.workload == "noop"} == {"warm", "chunked"}
 
 
+def test_a_quick_run_leaves_out_what_takes_long_but_a_full_one_has_it():
+    fleet = ("fleet-slots", "fleet-shares")
+    quick, full = jobs(Choice(quick=True, workloads=fleet)), jobs(Choice(workloads=fleet))
+    assert {job.variant for job in quick} == {"alone"}
+    assert {job.variant for job in full} == {"alone", "10000-calls-queued"}
+
+
 def test_the_queue_is_measured_up_to_ten_million_inputs():
     sizes = {
         job.size for job in jobs(Choice()) if job.workload == "queued" and job.system == "muster"

@@ -41,6 +41,8 @@ class Workload:
     repeats: int = 3
     limit_single: int | None = None
     """The largest count for peers' `single`, where `chunked` is measured too; times are projected from it."""
+    not_quick: tuple[str, ...] = ()
+    """Entries that a quick run leaves out, as they take long."""
     reads_stdout: bool = False
     """The client's stdout is a pipe that is read and verified."""
 

@@ -58,7 +58,7 @@ PACED = Workload(
     better="lower",
     goal="3 ms (p99: 10 ms); then Ray's",
     sizes=(100,),
-    quick_size=15,
+    quick_size=10,
     entries=("muster/warm", *every("single"), "ray/actor", "lithops/single"),
     run=paced,
     repeats=1,
@@ -73,6 +73,7 @@ SUSTAINED = Workload(
     sizes=(100,),
     quick_size=15,
     entries=("muster/warm", *every("single"), "ray/actor", "docker/bridge", "docker/none"),
+    not_quick=("ray/actor", "docker/bridge"),
     run=back_to_back,
     repeats=1,
 )

@@ -100,6 +100,7 @@ SLOTS = Workload(
     sizes=(10, 100, 1_000),
     quick_size=100,
     entries=("muster/alone", f"muster/{QUEUED}"),
+    not_quick=(f"muster/{QUEUED}",),
     run=slots,
     repeats=1,
 )
@@ -113,6 +114,7 @@ SHARES = Workload(
     sizes=(10, 100),
     quick_size=100,
     entries=("muster/alone", f"muster/{QUEUED}"),
+    not_quick=(f"muster/{QUEUED}",),
     run=shares,
     repeats=1,
 )

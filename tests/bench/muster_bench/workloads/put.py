@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 INPUTS = 64
 WORKER_ROLES = ("workers", "containers")
-# When all workers have the data mapped and read, and for how long they then hold it.
-READ_WITHIN_S = 6.0
-HOLD_S = 4.0
+# When all workers have the data mapped and read, and for how long they then hold it: at least, and for each GiB more.
+READ_WITHIN_S, READ_GIB_WITHIN_S = 2.0, 4.0
+HOLD_S, HOLD_GIB_S = 1.0, 3.0
 
 
 def run(system: System, size: int, meter: Meter) -> dict[str, float]:
@@ -41,7 +41,7 @@ def run(system: System, size: int, meter: Meter) -> dict[str, float]:
             seconds.append(time.perf_counter() - started)
             check(outputs == expected, "an input has read something else")
             fetched.append(system.fetched())
-    held = held_by_all(system, shared, meter)
+    held = held_by_all(system, shared, size / 1024, meter)
     system.unshare(shared)
     used = {role: max(0.0, held[role] - before.get(role, 0)) / MIB / size for role in held}
     found = {
@@ -55,10 +55,10 @@ def run(system: System, size: int, meter: Meter) -> dict[str, float]:
     return found
 
 
-def held_by_all(system: System, shared: object, meter: Meter) -> dict[str, int]:
+def held_by_all(system: System, shared: object, gib: float, meter: Meter) -> dict[str, int]:
     """Memory by role while every worker has all of the data mapped."""
-    read_by = time.time() + READ_WITHIN_S
-    until = read_by + HOLD_S
+    read_by = time.time() + READ_WITHIN_S + READ_GIB_WITHIN_S * gib
+    until = read_by + HOLD_S + HOLD_GIB_S * gib
     read_at: list[float] = []
 
     def hold() -> None:
